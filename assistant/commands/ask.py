@@ -1,0 +1,77 @@
+"""`assistant ask`: one answer a file; a bad file costs only itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from assistant.audio.segmenter import SILENCE_DBFS, level_dbfs
+from assistant.audio.source import read_wave
+from assistant.commands.output import complain, print_json
+from assistant.commands.setup import make_turns
+from assistant.conversation import Turns
+from assistant.errors import UserError
+from assistant.events import Responded, WindowDropped
+from assistant.profile import load
+from assistant.records import SAMPLE_RATE, AudioWindow, Skill
+
+SILENT_DBFS = -75.0
+LIMIT_SAMPLES = 30 * SAMPLE_RATE
+
+
+def window_of(path: str, number: int) -> AudioWindow:
+    """A file's first thirty seconds as one window; what kind it is, the model says later.
+
+    Raises:
+        UserError: unreadable, or silent.
+    """
+    wave = read_wave(path)
+    level = level_dbfs(wave)
+    if level < SILENT_DBFS:
+        shown = "digital silence" if level <= SILENCE_DBFS else f"{level:.0f} dBFS"
+        raise UserError(f"{path} is silent ({shown}); there is nothing to hear in it")
+    if len(wave) > LIMIT_SAMPLES:
+        complain(f"{path} is longer than 30 s: only the beginning is heard (for all of it: assistant listen -i FILE)")
+        wave = wave[:LIMIT_SAMPLES]
+    return AudioWindow(number, wave, "sound", 0.0, "end_of_file", level, path)
+
+
+def rows(files: list[str], turns: Turns, skill: Skill | None, prompt: str | None) -> Iterator[dict[str, Any]]:
+    """Answer each file; what went wrong with one is told and counted, and the next one follows."""
+    for number, path in enumerate(files, 1):
+        try:
+            window = window_of(path, number)
+        except UserError as error:
+            complain(str(error))
+            continue
+        for event in turns.answer(window, skill, prompt):
+            if isinstance(event, WindowDropped):
+                complain(f"{path} was not answered: {event.reason}")
+            if isinstance(event, Responded):
+                row = event.as_dict()
+                kept: dict[str, Any] = {
+                    key: row[key] for key in ("skill", "prompt", "text", "audio_s", "slots") if key in row
+                }
+                yield {"file": path, **kept, "lora_scale": row["lora_scale"], "timings_ms": row["timings_ms"]}
+
+
+def run(files: list[str], skill: str | None, prompt: str | None, profile: str, as_json: bool, safe: bool) -> None:
+    if skill and prompt:
+        raise UserError("give either --skill or --prompt, not both")
+    turns = make_turns(load(profile), lambda name, message: complain(f"plugin {name} {message}"), safe)
+    chosen = turns.host.skill(skill) if skill else None
+    if prompt is not None:
+        chosen = Skill("prompt", "a question of the user's own", prompt)
+    answered = 0
+    plain = not as_json and len(files) == 1
+    for row in rows(files, turns, chosen, prompt):
+        answered += 1
+        if as_json:
+            print_json(row)
+        elif plain:
+            print(row["text"])
+        else:
+            print(f"{row['file']}: {row['text']}")
+    if answered < len(files):
+        sys.exit(1)

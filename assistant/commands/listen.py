@@ -1,0 +1,69 @@
+"""`assistant listen`: the live loop without a screen."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+
+from assistant.audio.vad import WebRtcDetector
+from assistant.commands.output import complain, print_json
+from assistant.commands.setup import make_source, make_turns
+from assistant.conversation import Session
+from assistant.events import (
+    DeviceLost,
+    ErrorRaised,
+    Event,
+    LevelMeasured,
+    Listening,
+    Responded,
+    TokenGenerated,
+    WindowClosed,
+)
+from assistant.profile import load
+
+
+def print_event(event: Event) -> None:
+    """What a person wants to read of an event."""
+    if isinstance(event, Listening):
+        print(f"listening to {event.source} ({event.model}, profile {event.profile}); Ctrl-C stops", file=sys.stderr)
+    elif isinstance(event, WindowClosed):
+        print(f"\n[{event.start_s:.1f} s, {event.kind}, {event.duration_s:.1f} s] ", end="", flush=True)
+    elif isinstance(event, TokenGenerated):
+        print(event.text, end="", flush=True)
+    elif isinstance(event, Responded):
+        slots = f"\n{dict(event.response.slots)}" if event.response.slots is not None else ""
+        print(slots, flush=True)
+    elif isinstance(event, (ErrorRaised, DeviceLost)):
+        complain(event.message)
+
+
+def run(input_: str | None, profile: str, seconds: float | None, as_json: bool, safe: bool) -> None:
+    chosen = load(profile)
+    lock = threading.Lock()
+
+    def emit(event: Event) -> None:
+        if isinstance(event, LevelMeasured):
+            return
+        with lock:
+            print_json(event.as_dict()) if as_json else print_event(event)
+
+    source = make_source(input_, chosen)
+    turns = make_turns(chosen, lambda name, message: emit(ErrorRaised(source=name, message=message)), safe)
+    session = Session(source, WebRtcDetector(chosen.hearing.aggressiveness), turns, emit)
+
+    def interrupted(_signal: int, _frame: FrameType | None) -> None:
+        session.stop("interrupted")
+
+    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGTERM, interrupted)
+    timer = threading.Timer(seconds, session.stop, ("time is up",)) if seconds else None
+    if timer:
+        timer.daemon = True
+        timer.start()
+    session.run()
+    if session.reason == "device lost":
+        sys.exit(1)
+    if session.reason == "interrupted":
+        sys.exit(130)

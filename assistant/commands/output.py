@@ -1,0 +1,37 @@
+"""Tables for people, JSON lines for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One object, one line, at once."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_rows(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
+    """A table whose columns are the keys of the first row, or a JSON object a row."""
+    rows = list(rows)
+    if as_json:
+        for row in rows:
+            print_json(row)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for key in rows[0] if rows else ():
+        table.add_column(key.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console().print(table)
+
+
+def complain(message: str) -> None:
+    """One clear line on stderr."""
+    print(f"assistant: {message}", file=sys.stderr)

@@ -1,0 +1,47 @@
+"""From names on the command line to a ready loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from assistant.audio.source import FileSource, Source, StdinSource
+from assistant.conversation import Turns
+from assistant.core import load_core
+from assistant.errors import UserError
+from assistant.plugin_host import PluginHost
+from assistant.profile import Profile
+
+Report = Callable[[str, str], None]
+
+
+def make_host(profile: Profile, report: Report, safe: bool) -> PluginHost:
+    """The plugin host, with the profile's skill names checked before anything slow is loaded."""
+    host = PluginHost(profile.plugins, report, safe or profile.safe)
+    unknown = sorted(set(profile.plugins) - set(host.plugins))
+    if unknown:
+        raise UserError(f"profile {profile.name}: plugins.{unknown[0]}: no such plugin; see: assistant plugins list")
+    for name in (profile.answer.speech, profile.answer.sound):
+        host.skill(name)
+    return host
+
+
+def make_turns(profile: Profile, report: Report, safe: bool = False) -> Turns:
+    """A loaded core with its plugins, ready to answer."""
+    host = make_host(profile, report, safe)
+    return Turns(load_core(profile.core), host, profile)
+
+
+def make_source(wanted: str | None, profile: Profile) -> Source:
+    """The microphone, a file, or standard input.
+
+    Raises:
+        UserError: no such device or file, or PortAudio is missing.
+    """
+    if wanted == "-":
+        return StdinSource()
+    if wanted is not None and (Path(wanted).suffix or "/" in wanted or Path(wanted).exists()):
+        return FileSource(wanted)
+    from assistant.audio.microphone import MicrophoneSource, choose_device
+
+    return MicrophoneSource(choose_device(wanted or profile.hearing.input))

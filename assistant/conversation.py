@@ -1,0 +1,238 @@
+"""The one loop: frames to windows to answers. The same for a microphone, a file and a batch of files."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from assistant.audio.segmenter import Segmenter
+from assistant.audio.source import Source
+from assistant.audio.vad import VoiceDetector
+from assistant.core import Core
+from assistant.errors import UserError
+from assistant.events import (
+    DeviceLost,
+    ErrorRaised,
+    Event,
+    FramesDropped,
+    Listening,
+    Responded,
+    Stopped,
+    TokenGenerated,
+    TurnStarted,
+    WindowDropped,
+)
+from assistant.plugin_host import PluginHost
+from assistant.profile import Profile
+from assistant.records import AudioWindow, GenerationSettings, Prompt, Response, Skill, Timings, TurnEnd
+
+Emit = Callable[[Event], None]
+WAITING_WINDOWS = 4  # a live loop further behind than this drops the oldest window, and says so
+DROP_REPORT_S = 1.0
+
+
+class Turns:
+    """Answers windows, one after the other. Has no thread of its own."""
+
+    def __init__(self, core: Core, host: PluginHost, profile: Profile) -> None:
+        self.core, self.host, self.profile = core, host, profile
+        self.cancel = threading.Event()
+
+    def skill_for(self, window: AudioWindow) -> Skill:
+        """The skill that a plugin claims the window for, or the profile's for that kind."""
+        claimed = self.host.claim(window)
+        chosen = self.profile.answer.speech if window.kind == "speech" else self.profile.answer.sound
+        return self.host.skill(claimed or chosen)
+
+    def prompt_for(self, window: AudioWindow, skill: Skill, instruction: str | None) -> Prompt:
+        """The skill's prompt, shaped by the plugins; an instruction of the user's own is taken as it is."""
+        pinned = self.profile.generation.model_dump(exclude_none=True)
+        settings = GenerationSettings(**{**skill.settings, **pinned})
+        if instruction is not None:
+            return Prompt(instruction, settings)
+        prompt = self.host.shape(window, skill, Prompt(skill.instruction, settings))
+        return replace(prompt, settings=replace(prompt.settings, **pinned))
+
+    def answer(
+        self, window: AudioWindow, skill: Skill | None = None, instruction: str | None = None
+    ) -> Iterator[Event]:
+        """Yield the turn's events; the last one is `Responded`, or `WindowDropped` if nobody wants the window.
+
+        Without a `skill` the model itself first says what kind of window it is, and that decides who answers.
+        """
+        self.cancel.clear()
+        clock = _Clock(time.monotonic())
+        audio = self.core.encode(window.samples)
+        clock.mark("encode")
+        if skill is None:
+            window = replace(window, kind=self.core.kind(audio))
+            if window.kind == "sound" and not self.profile.hearing.sounds:
+                yield WindowDropped(window=window.id, reason="no speech, and the profile ignores sounds")
+                return
+            skill = self.skill_for(window)
+        prompt = self.prompt_for(window, skill, instruction)
+        yield TurnStarted(window=window.id, kind=window.kind, skill=skill.name, prompt=prompt.instruction)
+        pieces: list[str] = []
+        for piece in self.core.stream(audio, prompt, self.cancel.is_set):
+            if not pieces:
+                clock.mark("first_token")
+            pieces.append(piece)
+            self.host.token(window, skill, piece)
+            yield TokenGenerated(window=window.id, text=piece)
+        clock.mark("total")
+        end: TurnEnd = "cancelled" if self.cancel.is_set() else "done"
+        text = "".join(pieces).strip()
+        response = Response(text, skill.name, prompt, window.id, clock.timings(), end, tokens=len(pieces))
+        if end == "done" and instruction is None:
+            response = self.host.consume(window, skill, response)
+        yield Responded(response=response, audio_s=window.duration_s)
+
+
+@dataclass
+class _Clock:
+    begun: float
+    marks: dict[str, float] = field(default_factory=dict)
+
+    def mark(self, name: str) -> None:
+        self.marks[name] = 1000.0 * (time.monotonic() - self.begun)
+
+    def timings(self) -> Timings:
+        return Timings(**(asdict(Timings()) | {"first_token": self.marks["total"]} | self.marks))
+
+
+class Session:
+    """A running loop: one thread listens, the calling thread answers.
+
+    Args:
+        emit: told every event, from either thread.
+    """
+
+    def __init__(self, source: Source, detector: VoiceDetector, turns: Turns, emit: Emit) -> None:
+        self._source, self._turns, self._emit = source, turns, emit
+        self._segmenter = Segmenter(turns.profile.hearing, detector, source.name)
+        # A file waits for its answers; a microphone cannot.
+        self._windows: queue.Queue[AudioWindow | None] = queue.Queue(WAITING_WINDOWS if source.live else 1)
+        self._stop, self._flush = threading.Event(), threading.Event()
+        self.muted = threading.Event()
+        self.reason = "end of input"
+        self._failure: UserError | None = None
+
+    def stop(self, reason: str) -> None:
+        """End the session soon, from any thread; the running answer is cancelled."""
+        self.reason = reason
+        self._stop.set()
+        self._turns.cancel.set()
+
+    def cut_now(self) -> None:
+        """Close the open window at once (a key was pressed)."""
+        self._flush.set()
+
+    def cancel(self) -> None:
+        """Stop the running answer; listening goes on."""
+        self._turns.cancel.set()
+
+    def run(self) -> None:
+        """Listen and answer until the source ends or `stop` is called.
+
+        Raises:
+            UserError: the source could not be opened or read.
+        """
+        ears = threading.Thread(target=self._listen, name="ears", daemon=True)
+        ears.start()
+        windows = answers = 0
+        try:
+            while (window := self._next_window(ears)) is not None:
+                windows += 1
+                answers += self._answer(window)
+        finally:
+            self._stop.set()
+            ears.join(timeout=5.0)
+            self._emit(Stopped(reason=self.reason, windows=windows, answers=answers))
+        if self._failure is not None:
+            raise self._failure
+
+    def _next_window(self, ears: threading.Thread) -> AudioWindow | None:
+        while not self._stop.is_set():
+            try:
+                return self._windows.get(timeout=0.1)
+            except queue.Empty:
+                if not ears.is_alive() and self._windows.empty():
+                    return None
+        return None
+
+    def _answer(self, window: AudioWindow) -> bool:
+        try:
+            answered = False
+            for event in self._turns.answer(window):
+                self._emit(event)
+                answered = isinstance(event, Responded) and event.response.end == "done"
+                if self._stop.is_set():
+                    self._turns.cancel.set()
+        except UserError as error:
+            self._emit(ErrorRaised(source="turn", message=str(error)))
+            return False
+        return answered
+
+    def _listen(self) -> None:
+        """Runs in the ears' thread."""
+        try:
+            self._hear_frames()
+        except UserError as error:
+            self._failure = error
+            self.reason = "failed"
+        finally:
+            self._hand_over(None)
+
+    def _hear_frames(self) -> None:
+        first, reported = True, 0.0
+        for frame in self._source.frames(self._stop.is_set):
+            if first:
+                first = False
+                profile, model = self._turns.profile.name, self._turns.core.name
+                self._emit(Listening(source=self._source.name, profile=profile, model=model))
+            if self.muted.is_set():
+                frame = frame * 0.0  # noqa: PLW2901 - the gate goes on running on silence
+            self._take(self._segmenter.feed(frame))
+            if self._flush.is_set():
+                self._flush.clear()
+                self._take(self._segmenter.flush("manual"))
+            if time.monotonic() - reported > DROP_REPORT_S:
+                reported = time.monotonic()
+                self._report_drops()
+        if self._source.end == "device_lost":
+            self.reason = "device lost"
+            self._emit(DeviceLost(message=f"{self._source.name} stopped giving sound"))
+        self._take(self._segmenter.flush("manual" if self._stop.is_set() else self._source.end))
+
+    def _report_drops(self) -> None:
+        lost = self._source.dropped()
+        if lost:
+            self._emit(FramesDropped(count=lost))
+
+    def _take(self, items: Iterator[Any]) -> None:
+        for item in items:
+            if isinstance(item, AudioWindow):
+                self._hand_over(item)
+            else:
+                self._emit(item)
+
+    def _hand_over(self, window: AudioWindow | None) -> None:
+        while not self._stop.is_set():
+            try:
+                return self._windows.put(window, timeout=0.0 if self._source.live else 0.1)
+            except queue.Full:
+                if self._source.live:
+                    self._drop_oldest()
+        return None
+
+    def _drop_oldest(self) -> None:
+        try:
+            oldest = self._windows.get_nowait()
+        except queue.Empty:
+            return
+        if oldest is not None:
+            self._emit(WindowDropped(window=oldest.id, reason="too many windows wait for an answer"))

@@ -1,0 +1,73 @@
+"""The one seam to the model. Importing it costs no torch; loading a core does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import numpy as np
+
+from assistant.profile import CoreSettings
+from assistant.records import GenerationSettings, Prompt, WindowKind
+
+KIND_PROMPT = Prompt(
+    "Is this speech, a sound or music? Answer with one word.",
+    GenerationSettings(max_new_tokens=4, pattern="(speech|sound|music)"),
+)
+NEVER: Callable[[], bool] = lambda: False  # noqa: E731
+
+
+class Core(Protocol):
+    """What the conversation needs of a model; tests use one that yields scripted tokens."""
+
+    name: str
+
+    def encode(self, samples: np.ndarray) -> Any:
+        """Audio tokens of a window, (n,) float32 at 16 kHz; opaque to the assistant."""
+        ...
+
+    def kind(self, audio: Any) -> WindowKind:
+        """Whether a window is speech, by the model's own hearing."""
+        ...
+
+    def stream(self, audio: Any, prompt: Prompt, cancelled: Callable[[], bool] = NEVER) -> Iterator[str]:
+        """The answer, piece by piece."""
+        ...
+
+
+class SalmonnCore:
+    """A SALMONN of `salmonn_core`."""
+
+    def __init__(self, settings: CoreSettings) -> None:
+        import torch
+
+        from salmonn_core import Salmonn
+
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self.name = settings.model
+        self._model = Salmonn.from_pretrained(settings.model, settings.device)
+
+    def encode(self, samples: np.ndarray) -> Any:
+        return self._model.encode(samples)
+
+    def kind(self, audio: Any) -> WindowKind:
+        """Ask the model: a speech detector such as webrtcvad takes nearly every dog and drum for speech."""
+        answer = "".join(self.stream(audio, KIND_PROMPT))
+        return "speech" if answer == "speech" else "sound"
+
+    def stream(self, audio: Any, prompt: Prompt, cancelled: Callable[[], bool] = NEVER) -> Iterator[str]:
+        from salmonn_core import GenerationOptions
+
+        options = GenerationOptions(**asdict(prompt.settings))
+        return self._model.stream(audio, prompt.instruction, options, prompt.history, cancelled)
+
+
+def load_core(settings: CoreSettings) -> Core:
+    """Load the model that a profile names.
+
+    Raises:
+        UserError: weights that are missing or do not fit, with what to run.
+    """
+    return SalmonnCore(settings)

@@ -1,0 +1,146 @@
+"""What happens, in the past tense: the one language between the loop and every front end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
+
+from assistant.records import Response, WindowEnd, WindowKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Anything a front end may show. `t` is seconds on the monotonic clock."""
+
+    name: ClassVar[str] = "event"
+    t: float = field(default_factory=time.monotonic)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object of this event, its kind under `event`."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "t"}
+        return {"event": self.name, "t": round(self.t, 4)} | values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listening(Event):
+    """The source is open and its first frame has come."""
+
+    name: ClassVar[str] = "listening"
+    source: str
+    profile: str
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelMeasured(Event):
+    """One frame was heard. For meters; not written as JSON unless asked for."""
+
+    name: ClassVar[str] = "level"
+    level_dbfs: float
+    noise_floor_dbfs: float
+    threshold_dbfs: float
+    voiced: bool
+    open_kind: WindowKind | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowOpened(Event):
+    name: ClassVar[str] = "window_opened"
+    window: int
+    kind: WindowKind
+    start_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowClosed(Event):
+    name: ClassVar[str] = "window_closed"
+    window: int
+    kind: WindowKind
+    reason: WindowEnd
+    start_s: float
+    duration_s: float
+    level_dbfs: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowDropped(Event):
+    """A window could not be answered because the assistant was too far behind."""
+
+    name: ClassVar[str] = "window_dropped"
+    window: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesDropped(Event):
+    """The audio queue was full; so many frames of 30 ms were lost since the last such event."""
+
+    name: ClassVar[str] = "frames_dropped"
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnStarted(Event):
+    """Somebody answers. `kind` is the model's own hearing; `window_opened` and `window_closed` have the gate's."""
+
+    name: ClassVar[str] = "turn_started"
+    window: int
+    kind: WindowKind
+    skill: str
+    prompt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenGenerated(Event):
+    name: ClassVar[str] = "token"
+    window: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Responded(Event):
+    """An answer is complete (or was cancelled: see `response.end`)."""
+
+    name: ClassVar[str] = "response"
+    response: Response
+    audio_s: float
+
+    def as_dict(self) -> dict[str, Any]:
+        response = self.response
+        values: dict[str, Any] = {
+            "window": response.window_id,
+            "skill": response.skill,
+            "prompt": response.prompt.instruction,
+            "text": response.text,
+            "audio_s": round(self.audio_s, 3),
+            "lora_scale": response.prompt.settings.lora_scale,
+            "end": response.end,
+            "timings_ms": {key: round(value, 1) for key, value in asdict(response.timings_ms).items()},
+        }
+        if response.slots is not None:
+            values["slots"] = dict(response.slots)
+        return {"event": self.name, "t": round(self.t, 4)} | values
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorRaised(Event):
+    """Something went wrong and the loop goes on; `source` names the plugin, device or stage."""
+
+    name: ClassVar[str] = "error"
+    source: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceLost(Event):
+    name: ClassVar[str] = "device_lost"
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped(Event):
+    name: ClassVar[str] = "stopped"
+    reason: str
+    windows: int
+    answers: int

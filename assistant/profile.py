@@ -1,0 +1,232 @@
+"""Profiles: YAML to a frozen, validated record. Errors name the file, the line, the key and the nearest good name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from platformdirs import user_config_path
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from assistant.errors import UserError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CoreSettings(_Strict):
+    """Which model answers, and where it runs."""
+
+    model: str = "salmonn-tiny"
+    device: str = "cpu"
+    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves it to torch")
+
+
+class HearingSettings(_Strict):
+    """Turn-taking. Times in seconds, levels in dB."""
+
+    input: str | None = Field(None, description="input device, by number or part of its name; empty is the default")
+    aggressiveness: int = Field(2, ge=0, le=3, description="of webrtcvad")
+    start_voiced_s: float = Field(0.2, gt=0)
+    end_silence_s: float = Field(0.7, gt=0)
+    pre_roll_s: float = Field(0.6, ge=0)
+    min_active_s: float = Field(0.12, gt=0, description="less voice or sound than this is thrown away")
+    max_window_s: float = Field(28.0, gt=1, le=30)
+    sounds: bool = Field(True, description="open windows for sounds that are not speech")
+    sound_margin_db: float = Field(15.0, gt=0, description="above the noise floor")
+    sound_start_s: float = Field(0.15, gt=0)
+    sound_min_dbfs: float = Field(-50.0, lt=0)
+
+    @model_validator(mode="after")
+    def _windows_make_sense(self) -> HearingSettings:
+        if self.max_window_s <= self.pre_roll_s + self.end_silence_s:
+            raise ValueError("max_window_s must be longer than pre_roll_s + end_silence_s")
+        return self
+
+
+class AnswerSettings(_Strict):
+    """Which skill answers which kind of window, unless a plugin claims it."""
+
+    speech: str = "spoken-qa"
+    sound: str = "describe"
+
+
+class GenerationProfile(_Strict):
+    """What is set here wins over the skill's own defaults."""
+
+    max_new_tokens: int | None = Field(None, ge=1, le=2048)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = None
+    lora_scale: float | None = Field(None, ge=0, le=4)
+    repetition_penalty: float | None = Field(None, ge=1, le=2)
+
+
+class Profile(_Strict):
+    """One way for the assistant to behave."""
+
+    name: str
+    description: str = ""
+    core: CoreSettings = CoreSettings()
+    hearing: HearingSettings = HearingSettings()
+    answer: AnswerSettings = AnswerSettings()
+    generation: GenerationProfile = GenerationProfile()
+    plugins: Mapping[str, Mapping[str, Any]] = {}
+    safe: Literal[True, False] = False
+
+
+@dataclass(frozen=True)
+class ProfileFile:
+    """Where a profile is and who put it there."""
+
+    name: str
+    path: Path
+    origin: Literal["bundled", "user", "path"]
+
+
+def user_folder() -> Path:
+    """Where a user's own profiles live; `ASSISTANT_CONFIG` overrides the platform's place."""
+    root = os.environ.get("ASSISTANT_CONFIG")
+    return (Path(root) if root else user_config_path("listening-assistant")) / "profiles"
+
+
+def bundled_folder() -> Path:
+    return Path(str(resources.files("assistant_profiles")))
+
+
+def available() -> dict[str, ProfileFile]:
+    """All profiles by name; a user's file wins over a bundled one of the same name."""
+    found: dict[str, ProfileFile] = {}
+    for origin, folder in (("bundled", bundled_folder()), ("user", user_folder())):
+        for path in sorted(folder.glob("*.yaml")) if folder.is_dir() else ():
+            found[path.stem] = ProfileFile(path.stem, path, origin)  # type: ignore[arg-type]
+    return found
+
+
+def find(name: str) -> ProfileFile:
+    """A profile's file by name, or the file itself if `name` is a path.
+
+    Raises:
+        UserError: there is none, with the nearest name.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.exists():
+            raise UserError(f"no such profile file: {name}")
+        return ProfileFile(path.stem, path, "path")
+    profiles = available()
+    if name not in profiles:
+        raise UserError(f"no profile {name!r}{_nearest(name, profiles)}; there are: {', '.join(sorted(profiles))}")
+    return profiles[name]
+
+
+def load(name: str) -> Profile:
+    """Read, extend and validate a profile.
+
+    Raises:
+        UserError: no such profile, or a mistake in it with file, line and key.
+    """
+    values, origins = _merged(find(name), ())
+    values.setdefault("name", Path(name).stem)
+    try:
+        return Profile.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_explain(error, origins)) from error
+
+
+Path_ = tuple[str, ...]
+Origins = dict[Path_, tuple[Path, int]]
+
+
+def _merged(file: ProfileFile, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Origins]:
+    """The file's values over those of the profile that it extends, with each key's file and line."""
+    if file.path in seen:
+        chain = " -> ".join(path.stem for path in (*seen, file.path))
+        raise UserError(f"{file.path}: profiles extend each other in a circle: {chain}")
+    values, origins = _read(file.path)
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values, origins
+    try:
+        below = _parent(str(parent), file)
+    except UserError as error:
+        raise UserError(f"{file.path}, line {origins[('extends',)][1]}, extends: {error}") from error
+    base, base_origins = _merged(below, (*seen, file.path))
+    base.pop("name", None)
+    return _over(base, values), base_origins | origins
+
+
+def _parent(name: str, child: ProfileFile) -> ProfileFile:
+    """Bundled profiles extend bundled ones, and a user's own `default` may extend the bundled `default`."""
+    bundled = bundled_folder() / f"{name}.yaml"
+    if bundled.exists() and (child.origin == "bundled" or child.name == name):
+        return ProfileFile(name, bundled, "bundled")
+    return find(name)
+
+
+def _over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _over(merged[key], value) if both else value
+    return merged
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Origins]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}, line {line}: no YAML ({error.problem})") from error
+    if values is None:
+        return {}, {}
+    if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{path}, line 1: a profile is a list of `key: value` lines")
+    return values, dict(_lines(path, node, ()))
+
+
+def _lines(path: Path, node: yaml.MappingNode, at: Path_) -> Iterator[tuple[Path_, tuple[Path, int]]]:
+    seen: set[str] = set()
+    for key, value in node.value:
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in seen:
+            raise UserError(f"{path}, line {line}, {'.'.join((*at, name))}: this key is there twice")
+        seen.add(name)
+        yield (*at, name), (path, line)
+        if isinstance(value, yaml.MappingNode):
+            yield from _lines(path, value, (*at, name))
+
+
+def _explain(error: ValidationError, origins: Origins) -> str:
+    first = error.errors()[0]
+    at = tuple(str(part) for part in first["loc"])
+    known = next((origins[at[:n]] for n in range(len(at), 0, -1) if at[:n] in origins), None)
+    where = f"{known[0]}, line {known[1]}, " if known else ""
+    key = ".".join(at) or "profile"
+    if first["type"] == "extra_forbidden":
+        return f"{where}{key}: no such key{_nearest(at[-1], _keys_at(at[:-1]))}"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{where}{key}: {reason[0].lower()}{reason[1:]}"
+
+
+def _keys_at(at: Path_) -> list[str]:
+    model: Any = Profile
+    for part in at:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def _nearest(name: str, known: Mapping[str, object] | list[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,125 @@
+"""The records that flow one way: frames, windows, prompts, responses. Frozen, units in the names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+SAMPLE_RATE = 16_000
+FRAME_SAMPLES = 480  # 30 ms, the longest frame that webrtcvad takes
+FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
+
+WindowKind = Literal["speech", "sound"]
+WindowEnd = Literal["silence", "max_window", "manual", "device_lost", "end_of_file"]
+TurnEnd = Literal["done", "cancelled", "superseded", "failed"]
+
+
+@dataclass(frozen=True)
+class AudioWindow:
+    """One stretch of sound that somebody should answer.
+
+    Attributes:
+        id: counts up from 1 in a session.
+        samples: (n,) float32 in [-1, 1) at 16 kHz, with the pre-roll.
+        kind: speech if enough of it was voiced, otherwise sound.
+        start_s: where the window begins in the stream.
+        end: why it ended.
+        level_dbfs: root mean square of the whole window.
+        source: the device or file that it was heard on.
+    """
+
+    id: int
+    samples: np.ndarray
+    kind: WindowKind
+    start_s: float
+    end: WindowEnd
+    level_dbfs: float
+    source: str
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How an answer is generated; the fields are explained at `salmonn_core.decode.GenerationOptions`."""
+
+    max_new_tokens: int = 96
+    temperature: float = 0.0
+    top_p: float = 0.95
+    seed: int | None = None
+    lora_scale: float = 1.0
+    repetition_penalty: float = 1.0
+    pattern: str | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is asked about a window.
+
+    Attributes:
+        instruction: text that follows the audio.
+        settings: how the answer is generated.
+        history: earlier (instruction, answer) turns that stand before this one.
+    """
+
+    instruction: str
+    settings: GenerationSettings = field(default_factory=GenerationSettings)
+    history: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Milliseconds from the moment the window was handed over."""
+
+    encode: float = 0.0
+    first_token: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True)
+class Response:
+    """One answer.
+
+    Attributes:
+        text: the whole answer.
+        skill: who shaped the prompt and consumed it.
+        prompt: what was asked.
+        window_id: the window that it answers.
+        timings_ms: encode, first token, total.
+        end: how the turn ended.
+        slots: a typed record, if the skill fills one.
+        tokens: how many tokens were generated.
+    """
+
+    text: str
+    skill: str
+    prompt: Prompt
+    window_id: int
+    timings_ms: Timings
+    end: TurnEnd = "done"
+    slots: Mapping[str, Any] | None = None
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Skill:
+    """Something the assistant can do with a window.
+
+    Attributes:
+        name: what profiles and the command line call it, e.g. `spoken-qa`.
+        description: one line for lists.
+        instruction: the prompt, unless the `shape_prompt` hook makes another.
+        kinds: the windows that it accepts.
+        settings: generation defaults; a profile's `generation` wins over them.
+    """
+
+    name: str
+    description: str
+    instruction: str
+    kinds: frozenset[WindowKind] = frozenset({"speech", "sound"})
+    settings: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,187 @@
+"""The BEATs encoder: audio tokens of 16x16 log-mel patches through a gated relative-position transformer.
+
+Written from the paper (Chen et al. 2022, arXiv 2212.09058) and the numbers in the golden set. Names of
+parameters are those of the published checkpoints, so that they load without a mapping.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from salmonn_core.config import BeatsConfig
+from salmonn_core.fbank import MEL_BINS, beats_fbank
+
+
+def relative_position_bucket(distance: Tensor, num_buckets: int, max_distance: int) -> Tensor:
+    """T5-style bidirectional buckets of key minus query; positive distances take the upper half.
+
+    Args:
+        distance: integers of any shape.
+
+    Returns:
+        int64 of the same shape, in [0, num_buckets).
+    """
+    half = num_buckets // 2
+    exact = half // 2
+    size = distance.abs()
+    # float32 on purpose: the published models were trained with buckets computed so.
+    ratio = torch.log(size.clamp_min(1).float() / exact) / math.log(max_distance / exact)
+    far = (exact + (ratio * (half - exact)).long()).clamp_max(half - 1)
+    return (distance > 0).long() * half + torch.where(size < exact, size, far)
+
+
+class GatedSelfAttention(nn.Module):
+    """Multi-head self-attention whose relative-position bias is gated by the query (GRU style)."""
+
+    def __init__(self, config: BeatsConfig, has_bias_table: bool) -> None:
+        super().__init__()
+        width, heads = config.encoder_embed_dim, config.encoder_attention_heads
+        self.heads, self.head_dim = heads, width // heads
+        self.num_buckets, self.max_distance = config.num_buckets, config.max_distance
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+        self.grep_linear = nn.Linear(self.head_dim, 8)
+        self.grep_a = nn.Parameter(torch.ones(1, heads, 1, 1))
+        # One table serves all layers; only the first layer owns it.
+        if has_bias_table:
+            self.relative_attention_bias = nn.Embedding(config.num_buckets, heads)
+
+    def position_bias(self, length: int) -> Tensor:
+        """(heads, length, length) bias from the table, before the gate."""
+        at = torch.arange(length, device=self.relative_attention_bias.weight.device)
+        bucket = relative_position_bucket(at[None, :] - at[:, None], self.num_buckets, self.max_distance)
+        return cast(Tensor, self.relative_attention_bias(bucket)).permute(2, 0, 1)
+
+    def _gate(self, query: Tensor) -> Tensor:
+        """(batch, heads, length, 1) from the unscaled query (batch, heads, length, head_dim)."""
+        update, reset = torch.sigmoid(self.grep_linear(query).unflatten(-1, (2, 4)).sum(-1)).chunk(2, dim=-1)
+        return update * (reset * self.grep_a - 1.0) + 2.0
+
+    def forward(self, x: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
+        batch, length, _ = x.shape
+
+        def split(y: Tensor) -> Tensor:
+            return y.view(batch, length, self.heads, self.head_dim).transpose(1, 2)
+
+        query, key, value = split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x))
+        mask = self._gate(query) * bias.to(x.dtype)
+        if padding is not None:
+            mask = mask.masked_fill(padding[:, None, None, :], -math.inf)
+        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return cast(Tensor, self.out_proj(heard.transpose(1, 2).reshape(batch, length, -1)))
+
+
+class BeatsLayer(nn.Module):
+    """Post-norm transformer layer with deep-norm residual scaling alpha = (2L)^0.25."""
+
+    def __init__(self, config: BeatsConfig, index: int) -> None:
+        super().__init__()
+        width = config.encoder_embed_dim
+        self.alpha = math.pow(2 * config.encoder_layers, 0.25) if config.deep_norm else 1.0
+        self.self_attn = GatedSelfAttention(config, has_bias_table=index == 0)
+        self.self_attn_layer_norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, config.encoder_ffn_embed_dim)
+        self.fc2 = nn.Linear(config.encoder_ffn_embed_dim, width)
+        self.final_layer_norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
+        x = self.self_attn_layer_norm(self.alpha * x + self.self_attn(x, bias, padding))
+        return cast(Tensor, self.final_layer_norm(self.alpha * x + self.fc2(F.gelu(self.fc1(x)))))
+
+
+class PositionConvolution(nn.Conv1d):
+    """Grouped convolution along time with weight norm over the kernel axis.
+
+    torch's own weight_norm would rename the published `weight_g`, `weight_v`.
+    """
+
+    def __init__(self, width: int, kernel: int, groups: int) -> None:
+        super().__init__(width, width, kernel, padding=kernel // 2, groups=groups)
+        initial = self.weight.data
+        del self.weight
+        self.weight_g = nn.Parameter(initial.norm(dim=(0, 1), keepdim=True))
+        self.weight_v = nn.Parameter(initial)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, length, width) to the same; an even kernel gives one step too many, which is dropped."""
+        norm = self.weight_v.norm(dim=(0, 1), keepdim=True)
+        weight = self.weight_v * (self.weight_g / norm)
+        y = F.conv1d(x.transpose(1, 2), weight, self.bias, padding=self.padding[0], groups=self.groups)
+        return F.gelu(y[..., : x.shape[1]]).transpose(1, 2)
+
+
+class BeatsStack(nn.Module):
+    """Convolutional positions, LayerNorm, then the layers (`encoder.` in published checkpoints)."""
+
+    def __init__(self, config: BeatsConfig) -> None:
+        super().__init__()
+        convolution = PositionConvolution(config.encoder_embed_dim, config.conv_pos, config.conv_pos_groups)
+        self.pos_conv = nn.Sequential(convolution)
+        self.layer_norm = nn.LayerNorm(config.encoder_embed_dim)
+        self.layers = nn.ModuleList(BeatsLayer(config, i) for i in range(config.encoder_layers))
+
+    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        if padding is not None:
+            x = x.masked_fill(padding[..., None], 0.0)
+        x = self.layer_norm(x + self.pos_conv(x))
+        first = cast(BeatsLayer, self.layers[0])
+        bias = first.self_attn.position_bias(x.shape[1])
+        for layer in self.layers:
+            x = layer(x, bias, padding)
+        return x
+
+
+class Beats(nn.Module):
+    """Waveform to BEATs tokens: 8 frequency bands for each 160 ms, time-major."""
+
+    def __init__(self, config: BeatsConfig) -> None:
+        super().__init__()
+        self.config = config
+        patch = config.input_patch_size
+        self.patch_embedding = nn.Conv2d(1, config.embed_dim, patch, stride=patch, bias=config.conv_bias)
+        self.layer_norm = nn.LayerNorm(config.embed_dim)
+        self.post_extract_proj = nn.Linear(config.embed_dim, config.encoder_embed_dim)
+        self.encoder = BeatsStack(config)
+
+    def tokens(self, fbank_frames: int) -> int:
+        """Tokens for so many fbank frames; a last partial patch is dropped."""
+        patch = self.config.input_patch_size
+        return (fbank_frames // patch) * (MEL_BINS // patch)
+
+    def forward(self, wave: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Encode a batch of waveforms.
+
+        Args:
+            wave: (batch, samples) float in [-1, 1) at 16 kHz.
+            padding: (batch, samples) bool, True where `wave` is padding; None means none is.
+
+        Returns:
+            (batch, tokens, encoder_embed_dim) in the dtype of the weights; outputs at padded
+            positions are not zeroed, as in the reference.
+        """
+        return self.forward_fbank(beats_fbank(wave), padding)
+
+    def forward_fbank(self, fbank: Tensor, padding: Tensor | None = None) -> Tensor:
+        """As `forward`, from normalised features (batch, frames, 128)."""
+        patches = self.patch_embedding(fbank.to(self.patch_embedding.weight.dtype)[:, None])
+        x = self.layer_norm(patches.flatten(2).transpose(1, 2))  # (batch, time x band, embed_dim)
+        x = self.post_extract_proj(x)
+        if padding is not None:
+            padding = shrink_mask(shrink_mask(padding, fbank.shape[1]), x.shape[1])
+        return cast(Tensor, self.encoder(x, padding))
+
+
+def shrink_mask(mask: Tensor, length: int) -> Tensor:
+    """Map a padding mask to a shorter axis: trim to a multiple, group, and call a group padding if all of it is.
+
+    The reference does this twice (samples to frames, frames to tokens) without regard to the patch layout.
+    """
+    group = mask.shape[1] // length
+    return mask[:, : group * length].view(mask.shape[0], length, group).all(dim=-1)

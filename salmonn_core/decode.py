@@ -1,0 +1,154 @@
+"""Token-by-token generation over a KV cache: greedy or sampled, constrained by a pattern, cancellable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import regex
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from salmonn_core.errors import UserError
+
+CANDIDATES = 256  # how many of the likeliest tokens are tried against a pattern
+
+
+class Tokenizer(Protocol):
+    """What is needed of a transformers tokenizer."""
+
+    eos_token_id: int
+
+    def decode(self, ids: list[int], **options: Any) -> str: ...
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How an answer is generated.
+
+    Attributes:
+        max_new_tokens: cut the answer there.
+        temperature: 0 is greedy; otherwise sample from the tempered distribution.
+        top_p: nucleus of the sampled distribution.
+        seed: of the sampler; None is a fresh one each time.
+        lora_scale: test-time discount of the LoRA (paper, section 4.2); 1 is as trained, 0 the bare LLM.
+        repetition_penalty: divides the logits of tokens already in the answer; 1 is off.
+        pattern: regular expression that the whole answer must match.
+    """
+
+    max_new_tokens: int = 96
+    temperature: float = 0.0
+    top_p: float = 0.95
+    seed: int | None = None
+    lora_scale: float = 1.0
+    repetition_penalty: float = 1.0
+    pattern: str | None = None
+
+
+class Choice:
+    """Chooses the next token from the logits, as the options say."""
+
+    def __init__(self, options: GenerationOptions, tokenizer: Tokenizer) -> None:
+        self._options, self._tokenizer = options, tokenizer
+        self._generator = torch.Generator()
+        if options.seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(options.seed)
+        self._pattern = regex.compile(options.pattern) if options.pattern else None
+
+    def __call__(self, logits: Tensor, so_far: list[int]) -> int:
+        """The id of the next token.
+
+        Args:
+            logits: (vocabulary,)
+            so_far: ids of the answer until now.
+        """
+        logits = self._penalised(logits.float(), so_far)
+        if self._pattern is not None:
+            return self._matching(logits, so_far)
+        if self._options.temperature <= 0.0:
+            return int(logits.argmax())
+        return self._sampled(logits)
+
+    def _penalised(self, logits: Tensor, so_far: list[int]) -> Tensor:
+        penalty = self._options.repetition_penalty
+        if penalty == 1.0 or not so_far:
+            return logits
+        seen = torch.tensor(sorted(set(so_far)))
+        chosen = logits[seen]
+        return logits.index_copy(0, seen, torch.where(chosen > 0, chosen / penalty, chosen * penalty))
+
+    def _sampled(self, logits: Tensor) -> int:
+        probabilities, ids = (logits.cpu() / self._options.temperature).softmax(-1).sort(descending=True)
+        outside = probabilities.cumsum(-1) - probabilities > self._options.top_p
+        kept = probabilities.masked_fill(outside, 0.0)
+        return int(ids[torch.multinomial(kept, 1, generator=self._generator)])
+
+    def _matching(self, logits: Tensor, so_far: list[int]) -> int:
+        """The likeliest token after which the answer can still match the pattern."""
+        assert self._pattern is not None
+        text = self._tokenizer.decode(so_far)
+        for candidate in logits.topk(min(CANDIDATES, len(logits))).indices.tolist():
+            if candidate == self._tokenizer.eos_token_id:
+                if self._pattern.fullmatch(text):
+                    return int(candidate)
+                continue
+            longer = self._tokenizer.decode([*so_far, candidate])
+            if len(longer) > len(text) and self._pattern.fullmatch(longer, partial=True):
+                return int(candidate)
+        if self._pattern.fullmatch(text):
+            return self._tokenizer.eos_token_id
+        return self._forced(text, logits)
+
+    def _forced(self, text: str, logits: Tensor) -> int:
+        """None of the likely tokens fits: search the whole vocabulary by single printable tokens."""
+        assert self._pattern is not None
+        for candidate in logits.argsort(descending=True).tolist():
+            piece = self._tokenizer.decode([candidate])
+            if piece and "\ufffd" not in piece and self._pattern.fullmatch(text + piece, partial=True):
+                return int(candidate)
+        raise UserError(f"no token can continue {text!r} under the pattern {self._options.pattern!r}")
+
+
+@torch.inference_mode()
+def generate(
+    llm: Any,
+    tokenizer: Tokenizer,
+    prompt: Tensor,
+    options: GenerationOptions,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[int]:
+    """Yield token ids until the end token, the limit or a cancellation.
+
+    Args:
+        llm: a causal LM of transformers.
+        prompt: (positions, width) input embeddings.
+        cancelled: asked before each step, so that a cancelled answer stops within one token.
+    """
+    choose = Choice(options, tokenizer)
+    ids: list[int] = []
+    step: dict[str, Tensor] = {"inputs_embeds": prompt[None]}
+    cache = DynamicCache(config=llm.config)
+    while len(ids) < options.max_new_tokens and not cancelled():
+        out = llm(**step, cache=cache, use_cache=True, logits_to_keep=1)
+        chosen = choose(cast(Tensor, out.logits)[0, -1], ids)
+        if chosen == tokenizer.eos_token_id:
+            return
+        ids.append(chosen)
+        yield chosen
+        step = {"input_ids": torch.tensor([[chosen]], device=prompt.device)}
+
+
+def pieces(tokenizer: Tokenizer, ids: Iterator[int]) -> Iterator[str]:
+    """Text as it becomes certain: a character whose bytes are not all there yet is held back."""
+    seen: list[int] = []
+    shown = ""
+    for token in ids:
+        seen.append(token)
+        text = tokenizer.decode(seen)
+        if not text.endswith("\ufffd") and len(text) > len(shown):
+            yield text[len(shown) :]
+            shown = text

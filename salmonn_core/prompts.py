@@ -1,0 +1,83 @@
+"""The prompt around the audio, and the instructions that each task was trained with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from salmonn_core.config import PromptConfig
+
+SPEECH_HERE = "<SpeechHere>"
+
+# Several wordings of each official task name, so that no single one has to be met exactly.
+INSTRUCTIONS: dict[str, tuple[str, ...]] = {
+    "asr": (
+        "Transcribe the speech.",
+        "Write down what is said.",
+        "What are the words spoken?",
+        "Give me a transcript of this recording.",
+    ),
+    "audiocaption": (
+        "Describe the sound.",
+        "What do you hear?",
+        "Say in one sentence what can be heard.",
+        "Give a short caption for this audio.",
+    ),
+    "music_description": (
+        "Describe the music.",
+        "What kind of music is this?",
+        "Tell me about the instruments and the tempo.",
+    ),
+    "kind": (
+        "Is this speech, a sound or music? Answer with one word.",
+        "Speech, sound or music?",
+    ),
+    "QA": (
+        "Answer the spoken question.",
+        "Listen to the question and answer it.",
+        "Reply to what was asked.",
+    ),
+    "story": (
+        "Tell a short story about what you hear.",
+        "Write a little story inspired by this recording.",
+    ),
+    "keywords": ("Give the keywords of what is said.", "Which words matter most here?"),
+}
+
+
+def slot_instruction(fields: dict[str, str]) -> str:
+    """The slot-filling instruction for a schema of field names and what they mean.
+
+    Slot order is the schema's; absent values are null.
+    """
+    listed = "; ".join(f"{name} ({meaning})" if meaning else name for name, meaning in fields.items())
+    return f"Fill in the fields from the speech as JSON, null if not said. Fields: {listed}."
+
+
+@dataclass(frozen=True)
+class PromptHalves:
+    """Text before and after the audio tokens; they are tokenised separately, as in the reference."""
+
+    before: str
+    after: str
+    has_audio: bool = True
+
+
+def build_prompt(config: PromptConfig, instruction: str, has_audio: bool = True, history: str = "") -> PromptHalves:
+    """Place an instruction in the template.
+
+    Args:
+        config: the template that the model was trained with.
+        instruction: what to do with the audio.
+        has_audio: False leaves the speech part out altogether.
+        history: earlier turns, already in the template's form.
+    """
+    if not has_audio:
+        return PromptHalves(history + config.template.format(instruction.strip()), "", has_audio=False)
+    whole = config.template.format(config.speech + instruction.strip())
+    before, after = whole.split(SPEECH_HERE)
+    return PromptHalves(history + before, after)
+
+
+def past_turn(config: PromptConfig, instruction: str, answer: str, end: str) -> str:
+    """An earlier question and its answer as text, to stand before the next prompt."""
+    return config.template.format(instruction.strip()) + answer.strip() + end

@@ -1,0 +1,96 @@
+"""Clips with cached encoder features and texts, served in length-bucketed batches."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from salmonn_core.config import BeatsConfig, QFormerConfig
+from salmonn_core.training.features import FeatureStore, read_manifest
+from salmonn_core.training.texts import plain
+
+SPEECH_WIDTH = 512
+TINY_QFORMER = QFormerConfig(
+    hidden_size=384, attention_heads=6, intermediate_size=1536, queries=3, window_s=0.24, stride_s=0.24
+)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip: where it is, what is said or heard in it, and whatever else its manifest knows."""
+
+    path: str
+    kind: str  # "speech" | "event" | "music"
+    text: str  # the transcript, or the labels of a sound
+    caption: str
+    row: dict[str, object]
+
+
+def load_clips(manifests: Sequence[Path]) -> list[Clip]:
+    """Clips of several manifests, those without usable text left out."""
+    clips = []
+    for manifest in manifests:
+        for row in read_manifest(manifest):
+            kind = str(row.get("kind", "speech"))
+            labels = row.get("labels") or []
+            text = plain(str(row["text"])) if kind == "speech" else ", ".join(labels[:3])  # type: ignore[index]
+            if text and float(row.get("duration_s", 1.0)) <= 28.0:  # type: ignore[arg-type]
+                clips.append(Clip(str(row["path"]), kind, text, str(row.get("caption", "")), row))
+    return clips
+
+
+class Features:
+    """Whisper and BEATs states of a clip from several stores; BEATs states may be missing altogether."""
+
+    def __init__(self, whisper: Sequence[Path], beats: Sequence[Path], beats_config: BeatsConfig) -> None:
+        self._whisper = [FeatureStore(folder, SPEECH_WIDTH) for folder in whisper]
+        self._audio_width = beats_config.encoder_embed_dim
+        self._beats = [FeatureStore(folder, self._audio_width) for folder in beats]
+
+    def __contains__(self, path: object) -> bool:
+        return any(path in store for store in self._whisper)
+
+    def frames(self, path: str) -> int:
+        return next(store.index[path][1] for store in self._whisper if path in store)
+
+    def some(self, count: int) -> list[str]:
+        """The first few clips of the first store."""
+        return list(self._whisper[0].index)[:count]
+
+    def __getitem__(self, path: str) -> tuple[Tensor, Tensor]:
+        """(frames, speech_width) and (tokens, audio_width), float32."""
+        speech = next(store[path] for store in self._whisper if path in store)
+        found = [store[path] for store in self._beats if path in store]
+        audio = found[0] if found else np.zeros((0, self._audio_width), np.float16)
+        return torch.from_numpy(speech.astype(np.float32)), torch.from_numpy(audio.astype(np.float32))
+
+
+def bucketed(
+    items: Sequence[tuple[int, int]], budget: int, rng: random.Random, pool: int = 1024
+) -> Iterator[list[int]]:
+    """One pass over items in batches of similar length.
+
+    Args:
+        items: (index, length) pairs.
+        budget: most (longest length x count) of a batch.
+        pool: how many shuffled items are sorted at a time; larger is faster and less random.
+    """
+    order = list(items)
+    rng.shuffle(order)
+    batches: list[list[int]] = []
+    for start in range(0, len(order), pool):
+        batch: list[int] = []
+        for index, length in sorted(order[start : start + pool], key=lambda item: item[1]):
+            if batch and length * (len(batch) + 1) > budget:
+                batches.append(batch)
+                batch = []
+            batch.append(index)
+        batches.append(batch)
+    rng.shuffle(batches)
+    yield from batches

@@ -1,0 +1,142 @@
+"""Speak sentences with synthetic voices into a folder of FLAC files and a JSONL manifest.
+
+Resumable: what the manifest already holds is not spoken again, and a file is complete before its
+line is written. Several processes may share the work with `--shard I/N`, each with its own manifest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from salmonn_core.training.texts import Sentence, plain, sentences
+from salmonn_core.training.voices import ESPEAK_VOICES, FLITE_VOICES, SAMPLE_RATE, Kokoro, espeak, flite
+
+# Voices that training never hears; word error rates on "unseen voices" are measured on these.
+HELD_OUT = ("af_sarah", "am_puck", "bf_lily", "bm_lewis")
+PEAK = 0.7
+
+
+@dataclass(frozen=True)
+class Take:
+    """One sentence in one voice."""
+
+    sentence: Sentence
+    engine: str
+    voice: str
+    mixture: dict[str, float]
+    speed: float
+
+    @property
+    def id(self) -> str:
+        return f"{self.engine}-{self.voice}-{self.sentence.id}".replace("+", "_")
+
+
+def takes(engine: str, split: str, pool: list[Sentence], seed: int) -> Iterator[Take]:
+    """Endless-free plan of who says what: one voice a sentence, chosen by the seed."""
+    rng = random.Random(f"{seed}{engine}{split}")
+    for sentence in pool:
+        if sentence.split != split:
+            continue
+        mixture, voice = _pick_voice(engine, split, rng)
+        yield Take(sentence, engine, voice, mixture, rng.uniform(0.85, 1.2))
+
+
+def _pick_voice(engine: str, split: str, rng: random.Random) -> tuple[dict[str, float], str]:
+    if engine != "kokoro":
+        return {}, rng.choice(FLITE_VOICES if engine == "flite" else ESPEAK_VOICES)
+    if split == "dev":
+        voice = rng.choice(HELD_OUT)
+        return {voice: 1.0}, voice
+    accent = "a" if rng.random() < 0.65 else "b"
+    known = [v for v in KOKORO_TRAIN if v.startswith(accent)]
+    first, second = rng.sample(known, 2)
+    weight = rng.choice((1.0, 1.0, 0.7, 0.5))
+    name = first if weight == 1.0 else f"{first}{int(weight * 100)}{second}"
+    return {first: weight, second: 1.0 - weight}, name
+
+
+KOKORO_TRAIN = tuple(
+    f"{group}_{name}"
+    for group, names in {
+        "af": "alloy aoede bella heart jessica kore nicole nova river sky",
+        "am": "adam echo eric fenrir liam michael onyx santa",
+        "bf": "alice emma isabella",
+        "bm": "daniel fable george",
+    }.items()
+    for name in names.split()
+)
+
+
+def render(take: Take, kokoro: Kokoro | None) -> np.ndarray:
+    """(samples,) float32 at 16 kHz, peak at 0.7."""
+    if take.engine == "kokoro":
+        assert kokoro is not None
+        wave = kokoro.speak(take.sentence.text, take.mixture, take.speed)
+    elif take.engine == "flite":
+        wave = flite(take.voice, take.sentence.text)
+    else:
+        wave = espeak(take.voice, take.sentence.text, int(165 * take.speed))
+    return wave * (PEAK / max(1e-3, float(np.abs(wave).max())))
+
+
+def entry(take: Take, path: str, wave: np.ndarray) -> dict[str, object]:
+    """The manifest line: the official annotation fields, and where it came from."""
+    s = take.sentence
+    known = {"intent": s.intent, "slots": s.slots or None, "answer": s.answer}
+    return {
+        "path": path,
+        "text": plain(s.text),
+        "text_raw": s.text,
+        "task": "asr",
+        "duration_s": round(len(wave) / SAMPLE_RATE, 3),
+        "speaker": f"{take.engine}:{take.voice}",
+        "source": s.source,
+        "license": s.license,
+    } | {k: v for k, v in known.items() if v}
+
+
+def speak_all(plan: list[Take], out: Path, manifest: Path, kokoro: Kokoro | None) -> None:
+    """Render the plan in order, skipping what the manifest holds."""
+    (out / "speech").mkdir(parents=True, exist_ok=True)
+    done = {json.loads(line)["path"] for line in manifest.read_text().splitlines()} if manifest.exists() else set()
+    with manifest.open("a", buffering=1) as lines:
+        for take in tqdm(plan, desc=manifest.stem, mininterval=20):
+            path = f"speech/{take.id}.flac"
+            if path in done:
+                continue
+            wave = render(take, kokoro)
+            soundfile.write(out / path, wave, SAMPLE_RATE, format="FLAC")
+            lines.write(json.dumps(entry(take, path, wave)) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--texts", type=Path, required=True, help="folder with the openly licensed texts")
+    parser.add_argument("--kokoro", type=Path, help="folder with kokoro.onnx, vocab.json and voices/")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--engine", choices=("kokoro", "flite", "espeak"), required=True)
+    parser.add_argument("--split", choices=("train", "dev"), default="train")
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--skip", type=int, default=0, help="leave out the first sentences")
+    parser.add_argument("--shard", default="0/1", metavar="I/N")
+    arguments = parser.parse_args()
+    shard, shards = map(int, arguments.shard.split("/"))
+    plan = list(takes(arguments.engine, arguments.split, sentences(arguments.texts), seed=0))
+    plan = plan[arguments.skip : arguments.skip + arguments.count][shard::shards]
+    kokoro = Kokoro(arguments.kokoro) if arguments.engine == "kokoro" else None
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    manifest = arguments.out / f"{arguments.engine}-{arguments.split}-{shard}of{shards}.jsonl"
+    speak_all(plan, arguments.out, manifest, kokoro)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The Whisper encoder without its decoder, on 30 s of padding (official) or on the clip alone (salmonn-tiny)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import WhisperConfig, WhisperFeatureExtractor
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from salmonn_core.config import SAMPLE_RATE
+from salmonn_core.weights.safe import load_subset
+
+ENCODER_PREFIX = "model.encoder."
+
+
+def load_whisper_encoder(folder: Path, dtype: torch.dtype) -> WhisperEncoder:
+    """The encoder of a transformers Whisper folder, the decoder left on disk.
+
+    Raises:
+        UserError: a weight is missing from the folder or has another shape.
+    """
+    config = WhisperConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        encoder = WhisperEncoder(config)
+    load_subset(encoder, folder / "model.safetensors", ENCODER_PREFIX, dtype)
+    return cast(WhisperEncoder, encoder.eval().requires_grad_(False))
+
+
+@lru_cache(maxsize=2)
+def _extractor(mel_bins: int) -> WhisperFeatureExtractor:
+    return WhisperFeatureExtractor(feature_size=mel_bins)
+
+
+def log_mel(wave: np.ndarray, mel_bins: int, pad_to_30s: bool) -> Tensor:
+    """Whisper's log-mel spectrogram.
+
+    Args:
+        wave: (samples,) float in [-1, 1) at 16 kHz.
+
+    Returns:
+        (1, mel_bins, frames) float32, 100 frames a second; 3,000 frames if padded.
+    """
+    padding = "max_length" if pad_to_30s else "longest"
+    features = _extractor(mel_bins)(wave, sampling_rate=SAMPLE_RATE, padding=padding, return_tensors="pt")
+    return cast(Tensor, features.input_features)
+
+
+def encode_whisper(encoder: WhisperEncoder, mel: Tensor) -> Tensor:
+    """Encoder states of a log-mel of any length up to 30 s.
+
+    transformers' own forward accepts 3,000 frames only; positions are sliced to the clip instead, which
+    on short clips saves nine tenths of the work.
+
+    Args:
+        mel: (batch, mel_bins, frames).
+
+    Returns:
+        (batch, frames / 2, d_model): 50 states a second, after the final LayerNorm.
+    """
+    x = F.gelu(encoder.conv1(mel.to(encoder.conv1.weight.dtype)))
+    x = F.gelu(encoder.conv2(x)).transpose(1, 2)
+    x = x + encoder.embed_positions.weight[: x.shape[1]]
+    for layer in encoder.layers:
+        out = layer(x, attention_mask=None)
+        x = out[0] if isinstance(out, tuple) else out
+    return cast(Tensor, encoder.layer_norm(x))

@@ -1,0 +1,85 @@
+"""The program as a user runs it: help, lists, and what bad input gets. No weights are needed here."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def one_line(result):
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert result.returncode != 0
+    return lines[0]
+
+
+def test_help_names_every_command(assistant):
+    said = assistant("--help").stdout
+    for command in ("ask", "listen", "demo", "devices", "doctor", "profiles", "plugins", "weights"):
+        assert command in said
+
+
+def test_help_imports_no_torch_no_textual_and_no_sound_device():
+    code = (
+        "import sys; sys.argv=['assistant','--help']\n"
+        "import assistant.__main__ as m\n"
+        "try: m.main()\n"
+        "except SystemExit: pass\n"
+        "print([n for n in ('torch','transformers','textual','sounddevice','numpy') if n in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.strip().endswith("['numpy']") or result.stdout.strip().endswith("[]")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ask", "x.wav", "--profile", "defalt"), "did you mean 'default'"),
+        (("ask", "x.wav", "--skill", "a", "--prompt", "b"), "either --skill or --prompt"),
+        (("listen", "--input", "none.wav"), "no such file: none.wav"),
+        (("profiles", "check", "nothing"), "no profile 'nothing'"),
+        (("profiles", "show", "none.yaml"), "no such profile file"),
+        (("weights", "path", "nothing"), "run: assistant weights pull"),
+        (("weights", "pull", "nothing"), "unknown weights 'nothing'"),
+    ],
+)
+def test_bad_input_gets_one_clear_line_and_a_nonzero_exit(assistant, arguments, said):
+    assert said in one_line(assistant(*arguments))
+
+
+def test_without_weights_it_says_what_to_run(assistant, tmp_path):
+    said = one_line(assistant("ask", str(ROOT / "examples/crow.flac"), env={"ASSISTANT_CACHE": str(tmp_path)}))
+    assert "run: assistant weights pull" in said
+
+
+def test_the_screen_needs_a_terminal(assistant):
+    assert "assistant listen" in one_line(assistant())
+
+
+def test_a_profile_with_an_unknown_skill_is_refused(assistant, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: default\nanswer: {speech: singing}\n")
+    assert "no skill 'singing'; there are: describe" in one_line(assistant("profiles", "check", str(path)))
+
+
+def test_settings_for_a_plugin_that_is_not_there_are_refused(assistant, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: default\nplugins: {tea: {}}\n")
+    assert "plugins.tea: no such plugin" in one_line(assistant("profiles", "check", str(path)))
+
+
+def test_lists_are_json_on_request(assistant):
+    for command in ("profiles", "plugins", "weights"):
+        rows = [json.loads(line) for line in assistant(command, "list", "--json").stdout.splitlines()]
+        assert rows
+        assert all("name" in row for row in rows)
+
+
+def test_doctor_checks_everything_in_json(assistant):
+    rows = [json.loads(line) for line in assistant("doctor", "--json").stdout.splitlines()]
+    assert [row["check"] for row in rows] == [
+        "python", "torch", "weights", "disk", "microphone", "profiles", "plugins",
+    ]  # fmt: skip

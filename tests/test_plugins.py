@@ -1,0 +1,150 @@
+"""Plugins: found without import, called one at a time, named when they fail; and the bundled skills."""
+
+from dataclasses import replace
+
+import pytest
+
+from assistant import Prompt, Response, Skill, Timings, hookimpl
+from assistant.events import Responded
+from assistant.plugin_host import PluginHost, PluginState, discover
+from assistant.profile import load
+from tests.conftest import window
+
+
+def state(name):
+    return PluginState(name, "test", "0", "test", bundled=False)
+
+
+class Shouting:
+    @hookimpl
+    def consume_response(self, response):
+        return replace(response, text=response.text.upper())
+
+
+class Broken:
+    @hookimpl
+    def shape_prompt(self, prompt):
+        raise RuntimeError("boom")
+
+    @hookimpl
+    def token_generated(self, text):
+        raise RuntimeError("boom")
+
+
+class Lying:
+    @hookimpl
+    def consume_response(self, response):
+        return "not a response"
+
+
+class Claiming:
+    def __init__(self, skill, score):
+        self._claim = (skill, score)
+
+    @hookimpl
+    def claim_window(self, window):
+        return self._claim
+
+
+def test_the_bundled_skills_come_by_entry_point_and_are_listed_without_import():
+    assert {p.name for p in discover() if p.bundled} == {
+        "transcribe",
+        "describe",
+        "storytelling",
+        "spoken-qa",
+        "slot-filling",
+    }
+
+
+def test_a_plugin_consumes_the_response(turns, host):
+    host.register(Shouting(), state("shouting"))
+    answer = next(e for e in turns.answer(window()) if isinstance(e, Responded))
+    assert answer.response.text == "HELLO THERE"
+
+
+def test_a_plugin_that_raises_loses_no_token_is_named_and_after_three_failures_switched_off(turns, host, reports):
+    host.register(Broken(), state("broken"))
+    answer = next(e for e in turns.answer(window()) if isinstance(e, Responded))
+    assert answer.response.text == "hello there"
+    assert len(reports) == 3
+    assert {name for name, _ in reports} == {"broken"}
+    assert "switched off" in host.plugins["broken"].disabled
+    list(turns.answer(window()))
+    assert len(reports) == 3
+
+
+def test_a_plugin_that_returns_the_wrong_type_is_ignored_and_named(turns, host, reports):
+    host.register(Lying(), state("lying"))
+    answer = next(e for e in turns.answer(window()) if isinstance(e, Responded))
+    assert answer.response.text == "hello there"
+    assert reports == [("lying", "consume_response must return Response or None, not str")]
+
+
+def test_the_highest_claim_answers(turns, host):
+    host.register(Claiming("describe", 0.2), state("low"))
+    host.register(Claiming("storytelling", 0.9), state("high"))
+    assert turns.skill_for(window()).name == "storytelling"
+
+
+def test_a_profile_pins_generation_settings_over_the_skill(core, host):
+    from assistant.conversation import Turns
+
+    profile = load("default")
+    generation = profile.generation.model_copy(update={"lora_scale": 0.5})
+    turns = Turns(core, host, profile.model_copy(update={"generation": generation}))
+    list(turns.answer(window()))
+    assert core.asked[0].settings.lora_scale == 0.5
+
+
+def slot_host(schema, reports=None):
+    report = (lambda n, m: reports.append((n, m))) if reports is not None else (lambda n, m: None)
+    return PluginHost({"slot-filling": {"schema": schema}}, report)
+
+
+def fill(host, text):
+    skill = host.skill("slot-filling")
+    prompt = host.shape(window(), skill, Prompt(skill.instruction))
+    response = Response(text, skill.name, prompt, 1, Timings(), tokens=9)
+    return prompt, host.consume(window(), skill, response)
+
+
+def test_slot_filling_emits_a_typed_record_that_fits_the_schema():
+    host = slot_host({"room": ["kitchen", "hall"], "level": "integer", "on": "boolean", "who": "text"})
+    prompt, response = fill(host, '{"room": "hall", "level": 7, "on": true, "who": null}')
+    assert response.slots == {"room": "hall", "level": 7, "on": True, "who": None}
+    import regex
+
+    assert regex.fullmatch(prompt.settings.pattern, response.text)
+    assert not regex.fullmatch(prompt.settings.pattern, response.text.replace("hall", "attic"))
+
+
+def test_a_cut_off_record_is_an_error_not_an_invalid_record():
+    reports = []
+    host = slot_host({"who": "text"}, reports)
+    _, response = fill(host, '{"who": "an')
+    assert response.slots is None
+    assert "cut off" in reports[0][1]
+
+
+@pytest.mark.parametrize("schema", [{}, {"when": "moment"}, "date", {"who": []}])
+def test_a_wrong_schema_names_what_is_wrong(schema):
+    reports = []
+    slot_host(schema, reports)
+    assert "plugins.slot-filling.schema" in reports[0][1]
+
+
+def test_a_story_ends_with_a_whole_sentence(host):
+    skill = host.skill("storytelling")
+    told = Response("A dog barked. It ran away. Then the", skill.name, Prompt(""), 1, Timings())
+    assert host.consume(window(), skill, told).text == "A dog barked. It ran away."
+
+
+def test_captions_put_sounds_in_brackets():
+    host = PluginHost({"describe": {"brackets": True}}, lambda n, m: None)
+    heard = Response("A dog barks.", "describe", Prompt(""), 1, Timings())
+    assert host.consume(window(), host.skill("describe"), heard).text == "[a dog barks]"
+    PluginHost({}, lambda n, m: None)
+
+
+def test_a_skill_is_described_for_lists(host):
+    assert all(isinstance(s, Skill) and s.description for s in host.skills.values())

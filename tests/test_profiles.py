@@ -1,0 +1,84 @@
+"""Profiles: what a mistake says, which file wins, how they extend each other."""
+
+import pytest
+
+from assistant.errors import UserError
+from assistant.profile import available, load
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.setenv("ASSISTANT_CONFIG", str(tmp_path))
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+
+    def write(name, text):
+        (folder / f"{name}.yaml").write_text(text)
+
+    return write
+
+
+def complaint(name):
+    with pytest.raises(UserError) as raised:
+        load(name)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["default", "captions", "storyteller", "spoken-qa", "slots"])
+def test_the_bundled_profiles_are_valid(name):
+    assert load(name).name == name
+
+
+def test_a_profile_that_extends_keeps_what_it_does_not_change(write):
+    write("mine", "extends: default\nhearing: {end_silence_s: 2}\n")
+    mine = load("mine")
+    assert (mine.hearing.end_silence_s, mine.hearing.pre_roll_s, mine.name) == (2, 0.6, "mine")
+
+
+def test_an_unknown_key_names_file_line_key_and_the_nearest_good_name(write):
+    write("mine", "extends: default\nhearing:\n  end_silense_s: 2\n")
+    said = complaint("mine")
+    assert "mine.yaml, line 3, hearing.end_silense_s" in said
+    assert "did you mean 'end_silence_s'" in said
+
+
+def test_a_wrong_value_names_its_line(write):
+    write("mine", "hearing:\n  aggressiveness: 7\n")
+    assert "line 2, hearing.aggressiveness: input should be less than or equal to 3" in complaint("mine")
+
+
+def test_malformed_yaml_names_the_line(write):
+    write("mine", "hearing: [\nname: x\n")
+    assert "mine.yaml, line" in complaint("mine")
+
+
+def test_a_key_that_is_there_twice_is_refused(write):
+    write("mine", "name: a\nname: b\n")
+    assert "line 2, name: this key is there twice" in complaint("mine")
+
+
+def test_an_unknown_profile_names_the_nearest():
+    assert "did you mean 'captions'" in complaint("caption")
+
+
+def test_profiles_that_extend_each_other_in_a_circle_are_refused(write):
+    write("a", "extends: b\n")
+    write("b", "extends: a\n")
+    assert "a -> b -> a" in complaint("a")
+
+
+def test_an_unknown_parent_names_the_line(write):
+    write("mine", "extends: defualt\n")
+    assert "line 1, extends: no profile 'defualt' (did you mean 'default'?)" in complaint("mine")
+
+
+def test_a_users_file_wins_over_a_bundled_one(write):
+    write("default", "extends: captions\nname: default\n")
+    assert available()["default"].origin == "user"
+    assert load("default").answer.speech == "transcribe"
+
+
+def test_a_list_is_no_profile(write):
+    write("mine", "- a\n")
+    assert "a profile is a list of `key: value` lines" in complaint("mine")

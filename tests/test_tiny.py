@@ -1,0 +1,129 @@
+"""The real salmonn-tiny on real recordings, in the suite and through the command line."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.conftest import ROOT, SHARED, needs_shared, tone
+
+pytestmark = pytest.mark.weights
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture(scope="module")
+def model():
+    from salmonn_core import Salmonn
+
+    return Salmonn.from_pretrained("salmonn-tiny")
+
+
+def word_error_rate(pairs):
+    import jiwer
+
+    return jiwer.wer([said for said, _ in pairs], [heard for _, heard in pairs])
+
+
+@needs_shared
+def test_it_hears_real_voices_it_was_not_trained_on(model):
+    """Mostly LibriSpeech test-other; 56 % when the first checkpoint was shipped."""
+    from salmonn_core.training.texts import plain
+
+    rows = [json.loads(line) for line in (SHARED / "data/dev/speech.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["duration_s"] < 8 and len(row["text"].split()) > 3][:20]
+    heard = [plain(model.ask(SHARED / "data/dev" / row["path"], "Transcribe the speech.")) for row in rows]
+    assert word_error_rate([(row["text"], text) for row, text in zip(rows, heard, strict=True)]) < 0.62
+
+
+def test_the_example_is_transcribed(model):
+    assert "please try your" in model.ask(EXAMPLES / "please-try-later.wav", "Transcribe the speech.").lower()
+
+
+def test_speech_and_a_bird_are_not_described_alike(model):
+    assert model.ask(EXAMPLES / "crow.flac", "Describe the sound.") != model.ask(
+        EXAMPLES / "drums.flac", "Describe the sound."
+    )
+
+
+@needs_shared
+def test_the_model_tells_speech_from_sounds(model):
+    from assistant.core import KIND_PROMPT
+    from salmonn_core import GenerationOptions
+
+    right = 0
+    options = GenerationOptions(max_new_tokens=4, pattern=KIND_PROMPT.settings.pattern)
+    for kind in ("speech", "sound"):
+        rows = [json.loads(line) for line in (SHARED / f"data/dev/{kind}.jsonl").read_text().splitlines()]
+        for row in rows[:: len(rows) // 10][:10]:
+            said = model.ask(SHARED / "data/dev" / row["path"], KIND_PROMPT.instruction, options)
+            right += (said == "speech") == (kind == "speech")
+    assert right >= 18
+
+
+def test_a_second_question_about_a_window_encodes_nothing(model, monkeypatch):
+    heard = model.encode(tone(2))
+    monkeypatch.setattr(model, "whisper", None)
+    assert "".join(model.stream(heard, "Describe the sound."))
+
+
+def test_an_unpadded_clip_gives_tokens_for_its_own_length(model):
+    assert len(model.encode(tone(2.4)).tokens) == 30
+    assert len(model.encode(tone(0.2)).tokens) == 15  # padded to a second and a whole window
+
+
+def test_the_lora_scale_is_a_knob_that_needs_no_reload(model):
+    from salmonn_core import GenerationOptions
+
+    heard = model.encode(soundfile.read(EXAMPLES / "please-try-later.wav", dtype="float32")[0])
+    full, bare, again = (
+        "".join(model.stream(heard, "Transcribe the speech.", GenerationOptions(16, lora_scale=s))) for s in (1, 0, 1)
+    )
+    assert full == again != bare
+
+
+def test_ask_answers_each_good_file_and_names_each_bad_one(assistant, tmp_path):
+    silent, notes = tmp_path / "silent.wav", tmp_path / "notes.wav"
+    soundfile.write(silent, np.zeros(32_000), 16_000)
+    notes.write_text("no sound at all")
+    files = [str(silent), str(EXAMPLES / "please-try-later.wav"), str(notes), "none.wav"]
+    result = assistant("ask", *files, "--skill", "transcribe", "--json")
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["file"] for row in rows] == [files[1]]
+    assert set(rows[0]) >= {"file", "skill", "prompt", "text", "audio_s", "timings_ms"}
+    assert set(rows[0]["timings_ms"]) == {"encode", "first_token", "total"}
+    said = result.stderr.strip().splitlines()
+    assert len(said) == 3
+    assert "is silent" in said[0]
+    assert "Traceback" not in result.stderr
+    assert result.returncode == 1
+
+
+def test_slots_come_out_typed_whatever_is_heard(assistant):
+    result = assistant("ask", str(EXAMPLES / "please-try-later.wav"), "--profile", "slots", "--json")
+    row = json.loads(result.stdout)
+    assert list(row["slots"]) == ["device type", "house place", "date", "time", "person", "event name"]
+    assert row["slots"]["device type"] in (None, "lights", "heating", "music", "coffee", "vacuum", "plug")
+
+
+def test_a_file_goes_through_the_same_loop_as_a_microphone(assistant):
+    result = assistant("listen", "--input", str(EXAMPLES / "say-your-name.wav"), "--profile", "captions", "--json")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [e["event"] for e in events if e["event"] not in ("token", "turn_started")] == [
+        "listening", "window_opened", "window_closed", "response", "stopped",
+    ]  # fmt: skip
+    times = [event["t"] for event in events]
+    assert times == sorted(times)
+    assert result.returncode == 0
+
+
+def test_raw_sound_on_standard_input_is_heard(assistant):
+    import subprocess
+    import sys
+
+    wave = (np.concatenate((tone(0.5, 0.0), tone(1.5), tone(1.5, 0.0))) * 32_767).astype("<i2").tobytes()
+    command = [sys.executable, "-m", "assistant", "listen", "--input", "-", "--json"]
+    result = subprocess.run(command, input=wave, capture_output=True, cwd=ROOT)
+    names = [json.loads(line)["event"] for line in result.stdout.splitlines()]
+    assert "response" in names, result.stderr
+    assert names[-1] == "stopped"

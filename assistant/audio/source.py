@@ -79,10 +79,11 @@ class StdinSource:
     name = "-"
 
     def __init__(self, stream: BinaryIO | None = None) -> None:
-        self._stream = stream or sys.stdin.buffer
+        # Unbuffered: a thread that waits in a buffered read holds a lock that Ctrl-C would trip over.
+        self._stream = stream or open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[np.ndarray]:
-        head = self._stream.read(12)
+        head = self._head()
         if not head:
             raise UserError("standard input is empty; pipe a sound file or raw 16 kHz mono s16le into it")
         if head[:4] in (b"RIFF", b"fLaC", b"OggS", b"FORM", b"caff") or head[:3] == b"ID3":
@@ -94,6 +95,13 @@ class StdinSource:
             if stopped():
                 return
             yield frame
+
+    def _head(self) -> bytes:
+        """The first twelve bytes, or fewer if there are no more; a pipe may hand them over in pieces."""
+        head = b""
+        while len(head) < 12 and (more := self._stream.read(12 - len(head))):
+            head += more
+        return head
 
     def _raw(self, head: bytes) -> Iterator[np.ndarray]:
         rest = head

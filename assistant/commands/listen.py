@@ -66,4 +66,5 @@ def run(input_: str | None, profile: str, seconds: float | None, as_json: bool, 
     if session.reason == "device lost":
         sys.exit(1)
     if session.reason == "interrupted":
+        complain("interrupted")
         sys.exit(130)

@@ -72,7 +72,7 @@ class FileSource:
 
 
 class StdinSource:
-    """Standard input: a sound file of any format that libsndfile reads, or raw 16 kHz mono s16le (`--raw`)."""
+    """Standard input: a sound file of any format that libsndfile reads, or raw 16 kHz mono s16le."""
 
     live = False
     end: WindowEnd = "end_of_file"

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
 from salmonn_core import Salmonn
-from salmonn_core.audio import read_audio
 from salmonn_core.training.corpus import Clip, load_clips
 
 ESC_10 = (
@@ -43,7 +42,7 @@ def word_error_rate(model: Salmonn, clips: list[Clip], log: list[dict[str, str]]
     normal = BasicTextNormalizer()
     pairs = []
     for clip in tqdm(clips, mininterval=20):
-        heard = normal(model.ask(read_audio(clip.path), "Transcribe the speech."))
+        heard = normal(model.ask(clip.path, "Transcribe the speech."))
         pairs.append((normal(clip.text), heard))
         log.append({"path": Path(clip.path).name, "said": clip.text, "heard": heard})
     rng = random.Random(0)
@@ -60,7 +59,7 @@ def named_sounds(model: Salmonn, clips: list[Clip], log: list[dict[str, str]]) -
     """Share of clips one of whose labels is named in the caption, by its longest word's stem."""
     right = []
     for clip in tqdm(clips, mininterval=20):
-        heard = model.ask(read_audio(clip.path), "Describe the sound.").lower()
+        heard = model.ask(clip.path, "Describe the sound.").lower()
         labels: list[str] = clip.row["labels"]
         right.append(float(any(_names(label, heard) for label in labels)))
         log.append({"path": Path(clip.path).name, "said": ", ".join(labels), "heard": heard})

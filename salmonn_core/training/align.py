@@ -27,6 +27,8 @@ from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, Featu
 from salmonn_core.weights.safe import read_safetensors
 
 INITIAL_SCALE = 20.0
+# Wrong classes that a step compares with: all twenty thousand would cost more than the Q-Former itself.
+NEGATIVES = 4096
 
 
 class CtcHead(nn.Module):
@@ -42,16 +44,21 @@ class CtcHead(nn.Module):
         nn.init.zeros_(self.blank.weight)
         nn.init.constant_(self.blank.bias, 2.0)
 
-    def forward(self, audio_tokens: Tensor) -> Tensor:
-        """(batch, length, width) to log-probabilities (batch, length, 1 + classes)."""
+    def forward(self, audio_tokens: Tensor, only: Tensor | None = None) -> Tensor:
+        """(batch, length, width) to log-probabilities (batch, length, 1 + classes), of `only` some classes."""
         direction = F.normalize(audio_tokens.float(), dim=-1)
-        cosine = direction @ self.classes.T * self.scale.exp()  # type: ignore[operator]
+        classes: Tensor = self.classes if only is None else self.classes[only]  # type: ignore[assignment,index]
+        cosine = direction @ classes.T * self.scale.exp()
         return torch.cat((self.blank(direction), cosine), dim=-1).log_softmax(dim=-1)
 
     def loss(self, audio_tokens: list[Tensor], targets: list[list[int]]) -> Tensor:
-        """Mean CTC loss a target token; clips too short for their text count zero."""
-        classes = [torch.tensor([self.class_of[t] for t in target]) for target in targets]
-        log_probs = self(pad_tokens(audio_tokens)).transpose(0, 1)
+        """Mean CTC loss a target token, against a sample of the classes; clips too short for their text count zero."""
+        wanted = torch.tensor([self.class_of[t] - 1 for target in targets for t in target])
+        sample = torch.randperm(len(self.tokens))[:NEGATIVES]
+        only = torch.cat((wanted, sample)).unique()
+        parts = torch.searchsorted(only, wanted).split([len(t) for t in targets])
+        classes = [part + 1 for part in parts]  # class 0 is the blank
+        log_probs = self(pad_tokens(audio_tokens), only).transpose(0, 1)
         lengths = torch.tensor([len(t) for t in audio_tokens])
         target_lengths = torch.tensor([len(c) for c in classes])
         return F.ctc_loss(log_probs, torch.cat(classes), lengths, target_lengths, zero_infinity=True)

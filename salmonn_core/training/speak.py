@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 from tqdm import tqdm
 
-from salmonn_core.training.texts import Sentence, plain, sentences
+from salmonn_core.training.texts import Sentence, plain, readings, sentences
 from salmonn_core.training.voices import ESPEAK_VOICES, FLITE_VOICES, SAMPLE_RATE, Kokoro, espeak, flite
 
 # Voices that training never hears; word error rates on "unseen voices" are measured on these.
@@ -82,7 +83,8 @@ def render(take: Take, kokoro: Kokoro | None) -> np.ndarray:
         assert kokoro is not None
         wave = kokoro.speak(take.sentence.text, take.mixture, take.speed)
     elif take.engine == "flite":
-        wave = flite(take.voice, take.sentence.text)
+        # flite's four voices become many: played faster or slower, formants and pitch move together.
+        wave = soxr.resample(flite(take.voice, take.sentence.text), take.speed, 1.0).astype(np.float32)
     else:
         wave = espeak(take.voice, take.sentence.text, int(165 * take.speed))
     return wave * (PEAK / max(1e-3, float(np.abs(wave).max())))
@@ -120,7 +122,9 @@ def speak_all(plan: list[Take], out: Path, manifest: Path, kokoro: Kokoro | None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--texts", type=Path, required=True, help="folder with the openly licensed texts")
+    texts = parser.add_mutually_exclusive_group(required=True)
+    texts.add_argument("--texts", type=Path, help="folder with the openly licensed commands and questions")
+    texts.add_argument("--books", type=Path, help="folder of plain-text books and LICENSES.json")
     parser.add_argument("--kokoro", type=Path, help="folder with kokoro.onnx, vocab.json and voices/")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--engine", choices=("kokoro", "flite", "espeak"), required=True)
@@ -130,11 +134,13 @@ def main() -> None:
     parser.add_argument("--shard", default="0/1", metavar="I/N")
     arguments = parser.parse_args()
     shard, shards = map(int, arguments.shard.split("/"))
-    plan = list(takes(arguments.engine, arguments.split, sentences(arguments.texts), seed=0))
+    pool = sentences(arguments.texts) if arguments.texts else readings(arguments.books)
+    plan = list(takes(arguments.engine, arguments.split, pool, seed=0))
     plan = plan[arguments.skip : arguments.skip + arguments.count][shard::shards]
     kokoro = Kokoro(arguments.kokoro) if arguments.engine == "kokoro" else None
     arguments.out.mkdir(parents=True, exist_ok=True)
-    manifest = arguments.out / f"{arguments.engine}-{arguments.split}-{shard}of{shards}.jsonl"
+    kind = "books" if arguments.books else arguments.split
+    manifest = arguments.out / f"{arguments.engine}-{kind}-{shard}of{shards}.jsonl"
     speak_all(plan, arguments.out, manifest, kokoro)
 
 

@@ -1,4 +1,4 @@
-"""Openly licensed sentences to be spoken by synthetic voices: commands with slots, trivia questions."""
+"""Openly licensed sentences to be spoken by synthetic voices: commands with slots, trivia questions, books."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 COMMAND_FILES = ("slurp_devel.jsonl", "nlu_eval_fold1.jsonl", "snips.jsonl")
 DEV_PERCENT = 3  # sentences never spoken for training
 MAX_WORDS = 16
+BOOK_WORDS = (4, 34)  # a sentence of 34 words takes about 14 s
+ABBREVIATIONS = {"Mr.": "Mister", "Mrs.": "Missus", "Dr.": "Doctor", "St.": "Saint", "&c.": "et cetera"}
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,10 @@ def plain(text: str) -> str:
     return " ".join(re.sub(r"[^a-z0-9' ]+", " ", text.lower().replace("’", "'")).split())
 
 
-def _speakable(text: str) -> bool:
+def _speakable(text: str, least: int = 2, most: int = MAX_WORDS) -> bool:
     # Digits are left out: "5" and "five" sound alike, so they would teach two spellings of one sound.
     words = text.split()
-    return 2 <= len(words) <= MAX_WORDS and text.isascii() and not re.search(r"[0-9_@/\\<>|&#=+*]", text)
+    return least <= len(words) <= most and text.isascii() and not re.search(r"[0-9_@/\\<>|&#=+*]", text)
 
 
 def commands(folder: Path) -> Iterator[Sentence]:
@@ -78,3 +80,29 @@ def sentences(folder: Path, seed: int = 0) -> list[Sentence]:
     while spoken or asked:
         merged += [pool.pop() for pool in (spoken, spoken, asked) if pool]
     return merged
+
+
+def readings(folder: Path, seed: int = 0) -> list[Sentence]:
+    """Sentences of the plain-text books in `folder`, each once, in a seeded order.
+
+    Their source is the file's name; `LICENSES.json` in the folder maps each file to its licence.
+    """
+    licenses: dict[str, str] = json.loads((folder / "LICENSES.json").read_text())
+    unique: dict[str, Sentence] = {}
+    for book in sorted(folder.glob("*.txt")):
+        for text in _book_sentences(book.read_text()):
+            if _speakable(text, *BOOK_WORDS):
+                unique.setdefault(plain(text), Sentence(text, book.stem, licenses[book.name]))
+    pool = list(unique.values())
+    random.Random(seed).shuffle(pool)
+    return pool
+
+
+def _book_sentences(text: str) -> Iterator[str]:
+    for paragraph in re.split(r"\n\s*\n", text):
+        line = " ".join(paragraph.replace("--", ", ").replace('"', "").replace("_", "").split())
+        for short, full in ABBREVIATIONS.items():
+            line = line.replace(short, full)
+        # A sentence or one of its clauses: books have sentences of a hundred words.
+        for sentence in re.split(r"(?<=[.!?])\s+", line):
+            yield from [sentence] if len(sentence.split()) <= BOOK_WORDS[1] else re.split(r"(?<=[;:])\s+", sentence)

@@ -151,6 +151,23 @@ def weights_pull(
     pull_all(names or [])
 
 
+@weights.command("convert")
+def weights_convert(
+    checkpoint: Annotated[str, typer.Option(help="salmonn_v1.pth, or owner/name:file on the Hub.")],
+    beats: Annotated[str, typer.Option(help="BEATs' .pt, or owner/name:file on the Hub.")],
+    whisper: Annotated[str, typer.Option(help="Folder or Hub id.")] = "openai/whisper-large-v2",
+    llm: Annotated[str, typer.Option(help="Folder or Hub id; Vicuna-13B v1.1 or 7B v1.5.")] = "lmsys/vicuna-13b-v1.1",
+    out: Annotated[str, typer.Option(help="Name of the model, or a folder.")] = "salmonn-13b",
+) -> None:
+    """Make a published SALMONN checkpoint into a model that profiles can name.
+
+    Example: assistant weights convert --checkpoint salmonn_v1.pth --beats BEATs.pt --out salmonn-13b
+    """
+    from assistant.commands.weights import convert_official
+
+    convert_official(checkpoint, beats, whisper, llm, out)
+
+
 @weights.command("list")
 def weights_list(as_json: JsonOption = False) -> None:
     """What is here, from where, under which licence."""

@@ -47,7 +47,7 @@ class SalmonnCore:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.name = settings.model
-        self._model = Salmonn.from_pretrained(settings.model, settings.device)
+        self._model = Salmonn.from_pretrained(settings.model, settings.device, settings.precision)
 
     def encode(self, samples: np.ndarray) -> Any:
         return self._model.encode(samples)

@@ -26,6 +26,7 @@ class CoreSettings(_Strict):
 
     model: str = "salmonn-tiny"
     device: str = "cpu"
+    precision: Literal["auto", "fp32", "bf16", "int8", "int4"] = "auto"
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves it to torch")
 
 

@@ -147,8 +147,12 @@ class Beats(nn.Module):
         patch = config.input_patch_size
         self.patch_embedding = nn.Conv2d(1, config.embed_dim, patch, stride=patch, bias=config.conv_bias)
         self.layer_norm = nn.LayerNorm(config.embed_dim)
-        self.post_extract_proj = nn.Linear(config.embed_dim, config.encoder_embed_dim)
+        self.post_extract_proj = (
+            nn.Linear(config.embed_dim, config.encoder_embed_dim) if config.post_extract_proj else nn.Identity()
+        )
         self.encoder = BeatsStack(config)
+        if config.finetuned_model:
+            self.predictor = nn.Linear(config.encoder_embed_dim, config.predictor_class)
 
     def tokens(self, fbank_frames: int) -> int:
         """Tokens for so many fbank frames; a last partial patch is dropped."""
@@ -173,9 +177,28 @@ class Beats(nn.Module):
         patches = self.patch_embedding(fbank.to(self.patch_embedding.weight.dtype)[:, None])
         x = self.layer_norm(patches.flatten(2).transpose(1, 2))  # (batch, time x band, embed_dim)
         x = self.post_extract_proj(x)
-        if padding is not None:
-            padding = shrink_mask(shrink_mask(padding, fbank.shape[1]), x.shape[1])
-        return cast(Tensor, self.encoder(x, padding))
+        return cast(Tensor, self.encoder(x, self._token_mask(padding, fbank.shape[1], x.shape[1])))
+
+    @staticmethod
+    def _token_mask(padding: Tensor | None, frames: int, tokens: int) -> Tensor | None:
+        return None if padding is None else shrink_mask(shrink_mask(padding, frames), tokens)
+
+    def class_probabilities(self, wave: Tensor, padding: Tensor | None = None) -> Tensor:
+        """What a fine-tuned BEATs says of the whole clip: the sigmoid of its logits' mean over unpadded tokens.
+
+        Args:
+            wave, padding: as in `forward`.
+
+        Returns:
+            (batch, predictor_class) in [0, 1].
+        """
+        fbank = beats_fbank(wave)
+        logits = self.predictor(self.forward_fbank(fbank, padding))
+        mask = self._token_mask(padding, fbank.shape[1], logits.shape[1])
+        if mask is None:
+            return torch.sigmoid(logits.mean(dim=1))
+        kept = (~mask)[..., None]
+        return torch.sigmoid((logits * kept).sum(dim=1) / kept.sum(dim=1))
 
 
 def shrink_mask(mask: Tensor, length: int) -> Tensor:

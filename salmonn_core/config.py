@@ -32,6 +32,9 @@ class BeatsConfig:
     conv_pos_groups: int = 16
     num_buckets: int = 320
     max_distance: int = 800
+    finetuned_model: bool = False  # has a predictor, which SALMONN skips
+    predictor_class: int = 527
+    post_extract_proj: bool = True  # the reference leaves it out where both widths are equal
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,9 @@ class SalmonnConfig:
     # The official checkpoints were trained on 30 s of padding; salmonn-tiny on the clip alone.
     pad_to_30s: bool = True
     training_stage: str = "untrained"
+    # Which base models these are (`weights.official.fingerprint`); empty is not checked.
+    whisper_fingerprint: str = ""
+    llm_fingerprint: str = ""
     license: str = ""
 
 

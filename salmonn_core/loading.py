@@ -6,23 +6,34 @@ import json
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from salmonn_core.checkpoint import OfficialFiles, read_official
 from salmonn_core.config import LoraConfig, SalmonnConfig, from_dict
 from salmonn_core.errors import UserError
 from salmonn_core.weights.convert import quiet_transformers
-from salmonn_core.weights.safe import assign, read_safetensors
-from salmonn_core.weights.sources import locate
+from salmonn_core.weights.safe import assign, check_fit, read_json, read_safetensors
+from salmonn_core.weights.sources import cache_folder, locate
 
 if TYPE_CHECKING:
+    from salmonn_core.llm import Llm
     from salmonn_core.model import Salmonn
+
+# auto: int8 on a CPU where the LLM is a plain Llama, bfloat16 otherwise.
+Precision = Literal["auto", "fp32", "bf16", "int8", "int4"]
 
 BUNDLED = Path(__file__).parent / "pretrained"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "salmonn.safetensors"
 LORA_KEYS = ".lora_"
+LLM_NAMES = {5120: "13B", 4096: "7B"}
+
+
+def models_folder() -> Path:
+    """Where `assistant weights convert` puts models that profiles name without a path."""
+    return cache_folder().parent / "models"
 
 
 def model_folder(name: str | Path) -> Path:
@@ -31,21 +42,21 @@ def model_folder(name: str | Path) -> Path:
     Raises:
         UserError: neither; the bundled names are listed.
     """
-    for folder in (BUNDLED / str(name), Path(name)):
+    for folder in (BUNDLED / str(name), models_folder() / str(name), Path(name)):
         if (folder / CONFIG_FILE).exists():
             return folder
-    bundled = ", ".join(sorted(path.name for path in BUNDLED.iterdir() if path.is_dir()))
-    raise UserError(f"no model {str(name)!r}: give a folder with {CONFIG_FILE}, or one of: {bundled}")
+    roots = [root for root in (BUNDLED, models_folder()) if root.is_dir()]
+    known = ", ".join(sorted(path.parent.name for root in roots for path in root.glob(f"*/{CONFIG_FILE}")))
+    raise UserError(
+        f"no model {str(name)!r}: give a folder with {CONFIG_FILE}, or one of: {known}; "
+        "published checkpoints become one by: assistant weights convert"
+    )
 
 
 def read_config(folder: Path) -> SalmonnConfig:
     """The model's settings; no weights are read and no torch is needed."""
     path = folder / CONFIG_FILE
-    try:
-        values = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: no JSON ({error.msg})") from error
-    return from_dict(SalmonnConfig, values, str(path))
+    return from_dict(SalmonnConfig, read_json(path), str(path))
 
 
 def with_lora(llm: Any, config: LoraConfig) -> Any:
@@ -84,49 +95,190 @@ def save(folder: Path, config: SalmonnConfig, state: dict[str, Tensor]) -> None:
     save_file({k: v.detach().half().contiguous() for k, v in state.items()}, folder / WEIGHTS_FILE)
 
 
-def load(name: str | Path, device: str = "cpu") -> Salmonn:
-    """Build a model and give it its weights.
+def load(name: str | Path, device: str = "cpu", precision: Precision = "auto") -> Salmonn:
+    """Build a model folder's model and give it its weights.
 
     Raises:
         UserError: unknown name; weights that are missing, damaged or do not fit.
     """
+    folder = model_folder(name)
+    config = read_config(folder)
+    return build(config, read_safetensors(folder / WEIGHTS_FILE), device, precision, str(folder / WEIGHTS_FILE))
+
+
+def load_official(
+    files: OfficialFiles, device: str = "cpu", precision: Precision = "auto", qformer_heads: int | None = None
+) -> Salmonn:
+    """Build the published model straight from its releases; `assistant weights convert` makes a faster folder.
+
+    Raises:
+        UserError: as `read_official` and `build`.
+    """
+    config, state = read_official(files, qformer_heads)
+    return build(config, state, device, precision, str(files.checkpoint))
+
+
+def build(config: SalmonnConfig, state: dict[str, Tensor], device: str, precision: Precision, where: str) -> Salmonn:
+    """Assemble a model: frozen encoder and LLM from their folders, the trained parts from `state`.
+
+    Every part is built without memory of its own and takes its weights one tensor after the other, from
+    memory-mapped files straight to the device, so that the host never holds more than one part.
+
+    Args:
+        state: weights named `beats.`, `bridge.`, `lora.`.
+        where: what `state` was read from, for errors.
+
+    Raises:
+        UserError: weights that do not fit, or a base model of another size, named as such.
+    """
     from salmonn_core.beats import Beats
     from salmonn_core.bridge import Bridge
     from salmonn_core.model import Salmonn
+    from salmonn_core.weights.official import check_base
     from salmonn_core.whisper import load_whisper_encoder
 
-    folder = model_folder(name)
-    config = read_config(folder)
-    dtype = torch.bfloat16
-    whisper = load_whisper_encoder(locate(config.whisper), dtype)
-    llm, tokenizer = load_llm(locate(config.llm), dtype)
-    llm = with_lora(llm, config.lora)
-    bridge = Bridge(config.qformer, whisper.config.d_model, config.beats.encoder_embed_dim, llm.config.hidden_size)
-    beats = Beats(config.beats)
-    state = read_safetensors(folder / WEIGHTS_FILE)
-    where = str(folder / WEIGHTS_FILE)
-    assign(beats, _part(state, "beats."), where)
-    assign(bridge, _part(state, "bridge."), where)
-    _assign_lora(llm, _part(state, "lora."), where)
-    for module in (whisper, beats, bridge, llm):
-        module.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    device = check_device(device)
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    whisper = load_whisper_encoder(locate(config.whisper), dtype, device)
+    llm_folder = locate(config.llm)
+    check_base("Whisper", locate(config.whisper), config.whisper_fingerprint)
+    check_base("LLM", llm_folder, config.llm_fingerprint)
+    check_widths(state, whisper.config.d_model, llm_width(llm_folder), where)
+    with torch.device("meta"):
+        bridge = Bridge(config.qformer, whisper.config.d_model, config.beats.encoder_embed_dim, llm_width(llm_folder))
+        beats = Beats(config.beats)
+    for module, prefix in ((beats, "beats."), (bridge, "bridge.")):
+        assign(module, part(state, prefix), where, device, dtype)
+        module.eval().requires_grad_(False)
+    tokenizer = load_tokenizer(llm_folder)
+    llm = open_llm(llm_folder, config.lora, part(state, "lora."), tokenizer, device, precision, where)
     return Salmonn(config, whisper, beats, bridge, llm, tokenizer)
 
 
-def load_llm(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """The base LLM and its tokenizer, from local files alone."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def check_device(device: str) -> str:
+    """The device, if this machine has it.
+
+    Raises:
+        UserError: no such device here.
+    """
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"no device {device!r} on this machine ({str(error).splitlines()[0]}); cpu always works"
+        ) from error
+    return device
+
+
+def check_widths(state: dict[str, Tensor], whisper_width: int, llm_width: int, where: str) -> None:
+    """Whether the base models are those that the checkpoint was trained on.
+
+    Raises:
+        UserError: naming the checkpoint's base and the one that was given.
+    """
+    projection, norm = state.get("bridge.projection.bias"), state.get("bridge.ln_speech.bias")
+    if projection is not None and len(projection) != llm_width:
+        trained, given = LLM_NAMES.get(len(projection)), LLM_NAMES.get(llm_width)
+        told = f": it is the {trained} checkpoint on a {given} model" if trained and given else ""
+        raise UserError(f"{where}: this checkpoint projects to {len(projection)}, the LLM is {llm_width} wide{told}")
+    if norm is not None and len(norm) != whisper_width:
+        raise UserError(
+            f"{where}: this checkpoint hears through a Whisper {len(norm)} wide, the one given is {whisper_width} wide"
+        )
+
+
+def llm_width(folder: Path) -> int:
+    """Hidden size of a transformers LLM folder; no weights are read."""
+    return int(read_json(folder / CONFIG_FILE)["hidden_size"])
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The LLM's tokenizer, or None for a folder that has none (then prompts are given as ids)."""
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
+        return None
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def open_llm(
+    folder: Path,
+    config: LoraConfig,
+    lora: dict[str, Tensor],
+    tokenizer: Any,
+    device: str,
+    precision: Precision,
+    where: str,
+) -> Llm:
+    """The base LLM with its LoRA as one of the two engines.
+
+    Raises:
+        UserError: LoRA keys that do not fit; a precision that this device, model or installation lacks.
+    """
+    from salmonn_core.int8 import Int8Llama
+    from salmonn_core.int8_pack import supports
+    from salmonn_core.llm import PeftLlm
+
+    base = _base_llm(folder, device, precision)
+    llm = with_lora(base, config)
+    _assign_lora(llm, lora, where)
+    engine = PeftLlm(llm.eval().requires_grad_(False), config.alpha / config.rank)
+    on_cpu = torch.device(device).type == "cpu"
+    if not on_cpu or precision not in ("auto", "int8") or tokenizer is None:
+        return engine
+    if supports(base.config):
+        return Int8Llama(engine, tokenizer)
+    if precision == "int8":
+        raise UserError(
+            f"{folder}: int8 on the CPU is for plain Llama models, this is {base.config.model_type!r}; use bf16"
+        )
+    return engine
+
+
+def _base_llm(folder: Path, device: str, precision: Precision) -> Any:
+    """transformers' causal LM on the device, memory-mapped and moved there tensor by tensor."""
+    from transformers import AutoModelForCausalLM
 
     quiet_transformers()
-    llm = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    return llm, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    options: dict[str, Any] = {"dtype": torch.float32 if precision == "fp32" else torch.bfloat16}
+    if torch.device(device).type != "cpu":
+        options["device_map"] = {"": device}
+        if precision in ("int8", "int4"):
+            options["quantization_config"] = _bitsandbytes(precision)
+    elif precision == "int4":
+        raise UserError("int4 needs a CUDA device; on the CPU use int8")
+    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options)
 
 
-def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _bitsandbytes(precision: Precision) -> Any:
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise UserError(f"{precision} on a GPU needs bitsandbytes; run: pip install 'listening-assistant[gpu]'")
+    if precision == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+
+
+def load_llm(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The base LLM and its tokenizer, from local files alone; for training."""
+    from transformers import AutoModelForCausalLM
+
+    quiet_transformers()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True), load_tokenizer(folder)
+
+
+def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors of one part, its prefix removed."""
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
 
 def _assign_lora(llm: Any, tensors: dict[str, Tensor], where: str) -> None:
     # The frozen base is already in place; only the LoRA's own keys are expected of the file.
-    whole = {key: value for key, value in llm.state_dict().items() if LORA_KEYS not in key}
-    assign(llm, whole | tensors, where)
+    expected = {key: value for key, value in llm.state_dict().items() if LORA_KEYS in key}
+    check_fit(expected, tensors, where)
+    with torch.no_grad():
+        for key, value in expected.items():
+            value.copy_(tensors[key])

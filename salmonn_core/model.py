@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,9 +16,17 @@ from salmonn_core.audio import fit_length, read_audio
 from salmonn_core.beats import Beats
 from salmonn_core.bridge import Bridge
 from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
-from salmonn_core.decode import GenerationOptions, generate, pieces
+from salmonn_core.decode import GenerationOptions, generate, generate_batch, pieces
+from salmonn_core.llm import Llm, State
 from salmonn_core.prompts import PromptHalves, build_prompt, past_turn
 from salmonn_core.whisper import encode_whisper, log_mel
+
+if TYPE_CHECKING:
+    from salmonn_core.checkpoint import OfficialFiles
+    from salmonn_core.loading import Precision
+
+BATCH = 16
+KEPT_PREFIXES = 8
 
 
 @dataclass(frozen=True)
@@ -32,22 +41,41 @@ class Salmonn:
     """A loaded model. `Salmonn.from_pretrained("salmonn-tiny")` makes one; see `salmonn_core.loading`."""
 
     def __init__(
-        self, config: SalmonnConfig, whisper: Any, beats: Beats, bridge: Bridge, llm: Any, tokenizer: Any
+        self, config: SalmonnConfig, whisper: Any, beats: Beats, bridge: Bridge, llm: Llm, tokenizer: Any
     ) -> None:
         self.config = config
         self.whisper, self.beats, self.bridge = whisper, beats, bridge
         self.llm, self.tokenizer = llm, tokenizer
+        self._prefixes: OrderedDict[tuple[tuple[int, ...], float], State] = OrderedDict()
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "salmonn-tiny", device: str = "cpu") -> Salmonn:
-        """Load a bundled model by name or a folder that `export` wrote.
+    def from_pretrained(
+        cls, name: str | Path = "salmonn-tiny", device: str = "cpu", precision: Precision = "auto"
+    ) -> Salmonn:
+        """Load a bundled model by name, or a folder that training or `assistant weights convert` wrote.
+
+        Args:
+            precision: `auto` (int8 on a CPU, bf16 elsewhere), `fp32`, `bf16`, `int8`, or on CUDA `int4`.
 
         Raises:
             UserError: unknown name, or weights that are missing, damaged or do not fit.
         """
         from salmonn_core.loading import load
 
-        return load(name, device)
+        return load(name, device, precision)
+
+    @classmethod
+    def from_official(
+        cls, files: OfficialFiles, device: str = "cpu", precision: Precision = "auto", qformer_heads: int | None = None
+    ) -> Salmonn:
+        """Load the published model from its own files (see `salmonn_core.checkpoint`).
+
+        Raises:
+            UserError: a file that is missing, damaged or does not fit, or a wrong base model.
+        """
+        from salmonn_core.loading import load_official
+
+        return load_official(files, device, precision, qformer_heads)
 
     @property
     def device(self) -> torch.device:
@@ -69,29 +97,9 @@ class Salmonn:
         width = self.bridge.projection.weight.dtype
         return AudioTokens(self.bridge(speech.to(width), audio.to(width)), seconds)
 
-    def embed(self, halves: PromptHalves, audio: AudioTokens | None) -> Tensor:
-        """The prompt as input embeddings (positions, LLM width): BOS, text, audio tokens, text."""
-        table = self.llm.get_input_embeddings()
-
-        def text(part: str) -> Tensor:
-            ids = self.tokenizer(part, add_special_tokens=False).input_ids
-            embedded: Tensor = table(torch.tensor(ids, dtype=torch.long, device=self.device))
-            return embedded
-
-        parts = [text(halves.before)]
-        if audio is not None:
-            parts.append(audio.tokens.to(table.weight.dtype))
-        parts.append(text(halves.after))
-        if self.config.prompt.bos:
-            parts.insert(0, table(torch.tensor([self.tokenizer.bos_token_id], device=self.device)))
-        return torch.cat(parts)
-
-    def set_lora_scale(self, scale: float) -> None:
-        """Discount the LoRA for the next generation: the trained strength times `scale`."""
-        trained = self.config.lora.alpha / self.config.lora.rank
-        for module in self.llm.modules():
-            if hasattr(module, "scaling") and hasattr(module, "lora_A"):
-                module.scaling["default"] = trained * scale
+    def ids(self, text: str) -> Tensor:
+        """(n,) token ids of a part of the prompt; the halves are tokenised separately, as in the reference."""
+        return torch.tensor(self.tokenizer(text, add_special_tokens=False).input_ids, dtype=torch.long)
 
     def stream(
         self,
@@ -111,15 +119,68 @@ class Salmonn:
             cancelled: asked before each token.
         """
         options = options or GenerationOptions()
-        end = self.tokenizer.eos_token + "\n"
-        turns = "".join(past_turn(self.config.prompt, asked, said, end) for asked, said in history)
-        halves = build_prompt(self.config.prompt, instruction, audio is not None, turns)
-        self.set_lora_scale(options.lora_scale)
-        with torch.inference_mode():
-            prompt = self.embed(halves, audio)
-        yield from pieces(self.tokenizer, generate(self.llm, self.tokenizer, prompt, options, cancelled))
+        halves = self._halves(instruction, audio is not None, history)
+        prefix, prompt = self._prompt(halves, audio, options.lora_scale)
+        yield from pieces(self.tokenizer, generate(self.llm, self.tokenizer, prompt, options, cancelled, prefix))
 
     def ask(self, audio: str | Path | np.ndarray, instruction: str, options: GenerationOptions | None = None) -> str:
-        """Answer one question about a sound file or a waveform."""
-        wave = audio if isinstance(audio, np.ndarray) else read_audio(audio)
-        return "".join(self.stream(self.encode(wave), instruction, options)).strip()
+        """Answer one question about a sound file or a waveform (samples,) at 16 kHz."""
+        return "".join(self.stream(self.encode(_wave(audio)), instruction, options)).strip()
+
+    def ask_many(
+        self,
+        audios: Sequence[str | Path | np.ndarray],
+        instruction: str,
+        options: GenerationOptions | None = None,
+        batch: int = BATCH,
+    ) -> Iterator[tuple[int, str]]:
+        """Ask one question about many clips, `batch` at a time and several times faster than one by one.
+
+        Yields:
+            (index in `audios`, answer), as the batches are done: clips of similar length go together.
+        """
+        options = options or GenerationOptions()
+        heard = [(index, self.encode(_wave(audio))) for index, audio in enumerate(audios)]
+        heard.sort(key=lambda item: len(item[1].tokens))
+        halves = self._halves(instruction, True, ())
+        for start in range(0, len(heard), batch):
+            indices, clips = zip(*heard[start : start + batch], strict=True)
+            prompts = [self._prompt(halves, clip, options.lora_scale) for clip in clips]
+            prefix = prompts[0][0]
+            answers = generate_batch(self.llm, self.tokenizer, [p for _, p in prompts], options, prefix)
+            for index, ids in zip(indices, answers, strict=True):
+                yield index, self.tokenizer.decode(ids).strip()
+
+    def _halves(self, instruction: str, has_audio: bool, history: Sequence[tuple[str, str]]) -> PromptHalves:
+        end = self.tokenizer.eos_token + "\n"
+        turns = "".join(past_turn(self.config.prompt, asked, said, end) for asked, said in history)
+        return build_prompt(self.config.prompt, instruction, has_audio, turns)
+
+    @torch.inference_mode()
+    def _prompt(
+        self, halves: PromptHalves, audio: AudioTokens | None, lora_scale: float
+    ) -> tuple[State | None, Tensor]:
+        """The cached state of what stands before the audio, and the rest as embeddings (positions, LLM width)."""
+        before, after = self.ids(halves.before), self.ids(halves.after)
+        if self.config.prompt.bos:
+            before = torch.cat((torch.tensor([self.tokenizer.bos_token_id]), before))
+        if audio is None:
+            return None, self.llm.embed(torch.cat((before, after)))
+        rest = torch.cat((audio.tokens.to(self.llm.dtype), self.llm.embed(after)))
+        return self._prefix(before, lora_scale), rest
+
+    def _prefix(self, ids: Tensor, lora_scale: float) -> State | None:
+        """The KV state of the fixed text before the audio, computed once for each text and LoRA scale."""
+        if not len(ids):
+            return None
+        key = (tuple(ids.tolist()), lora_scale)
+        if key not in self._prefixes:
+            while len(self._prefixes) >= KEPT_PREFIXES:
+                self._prefixes.popitem(last=False)
+            self._prefixes[key], _ = self.llm.prefill([self.llm.embed(ids)], lora_scale)
+        self._prefixes.move_to_end(key)
+        return self._prefixes[key]
+
+
+def _wave(audio: str | Path | np.ndarray) -> np.ndarray:
+    return audio if isinstance(audio, np.ndarray) else read_audio(audio)

@@ -14,12 +14,12 @@ from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from salmonn_core.config import SAMPLE_RATE
-from salmonn_core.weights.safe import load_subset
+from salmonn_core.weights.safe import assign, read_safetensors
 
 ENCODER_PREFIX = "model.encoder."
 
 
-def load_whisper_encoder(folder: Path, dtype: torch.dtype) -> WhisperEncoder:
+def load_whisper_encoder(folder: Path, dtype: torch.dtype, device: str = "cpu") -> WhisperEncoder:
     """The encoder of a transformers Whisper folder, the decoder left on disk.
 
     Raises:
@@ -28,7 +28,8 @@ def load_whisper_encoder(folder: Path, dtype: torch.dtype) -> WhisperEncoder:
     config = WhisperConfig.from_pretrained(folder)
     with torch.device("meta"):
         encoder = WhisperEncoder(config)
-    load_subset(encoder, folder / "model.safetensors", ENCODER_PREFIX, dtype)
+    path = folder / "model.safetensors"
+    assign(encoder, read_safetensors(path, ENCODER_PREFIX), str(path), device, dtype)
     return cast(WhisperEncoder, encoder.eval().requires_grad_(False))
 
 

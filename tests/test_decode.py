@@ -7,6 +7,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from salmonn_core.decode import Choice, GenerationOptions, generate, pieces
 from salmonn_core.errors import UserError
+from salmonn_core.llm import PeftLlm
 
 
 class Bytes:
@@ -29,7 +30,7 @@ PROMPT = torch.randn(5, 32, generator=torch.Generator().manual_seed(1))
 
 
 def run(llm, **options):
-    return list(generate(llm, Bytes(), PROMPT, GenerationOptions(max_new_tokens=24, **options)))
+    return list(generate(PeftLlm(llm, 1.0), Bytes(), PROMPT, GenerationOptions(max_new_tokens=24, **options)))
 
 
 def test_greedy_over_the_cache_is_the_same_as_without_a_cache(llm):
@@ -59,7 +60,7 @@ def test_a_pattern_that_no_token_can_continue_is_a_clear_error():
 def test_cancelling_stops_within_one_token(llm):
     cancelled = []
     ids = []
-    for chosen in generate(llm, Bytes(), PROMPT, GenerationOptions(), lambda: bool(cancelled)):
+    for chosen in generate(PeftLlm(llm, 1.0), Bytes(), PROMPT, GenerationOptions(), lambda: bool(cancelled)):
         ids.append(chosen)
         if len(ids) == 3:
             cancelled.append(True)

@@ -25,6 +25,21 @@ def pull_all(names: list[str]) -> None:
         print(f"{name}: {folder}")
 
 
+def convert_official(checkpoint: str, beats: str, whisper: str, llm: str, out: str) -> None:
+    """Write a model folder from published files."""
+    from pathlib import Path
+
+    from salmonn_core.loading import models_folder
+    from salmonn_core.weights.official import convert, resolve
+
+    def report(message: str) -> None:
+        print(message, file=sys.stderr)
+
+    target = Path(out) if Path(out).name != out else models_folder() / out
+    convert(resolve(checkpoint, beats, whisper, llm, report), target, report)
+    print(target)
+
+
 class _Bar:
     """A rich progress bar that follows (what, done, total) reports."""
 

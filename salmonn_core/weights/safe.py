@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,13 +25,26 @@ def describe_misfit(missing: set[str], unexpected: set[str], misshaped: list[str
     return "; ".join(parts)
 
 
-def assign(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Give a module its weights, each exactly once.
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
 
     Raises:
-        UserError: listing missing, unexpected and misshaped keys; the module is then untouched.
+        UserError: no such file, or no JSON, with its line.
     """
-    expected = module.state_dict()
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise UserError(f"no such file: {path}") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: no JSON ({error.msg})") from error
+
+
+def check_fit(expected: dict[str, Tensor], tensors: dict[str, Tensor], where: str) -> None:
+    """Whether tensors are exactly those that a model expects.
+
+    Raises:
+        UserError: listing missing, unexpected and misshaped keys.
+    """
     missing, unexpected = set(expected) - set(tensors), set(tensors) - set(expected)
     misshaped = [
         f"{key} is {tuple(tensors[key].shape)}, should be {tuple(value.shape)}"
@@ -38,11 +53,29 @@ def assign(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
     ]
     if missing or unexpected or misshaped:
         raise UserError(f"{where} does not fit the model: {describe_misfit(missing, unexpected, misshaped)}")
+
+
+def assign(
+    module: nn.Module, tensors: dict[str, Tensor], where: str, device: str = "cpu", dtype: torch.dtype | None = None
+) -> None:
+    """Give a module its weights, each exactly once and one after the other, so that none is held twice.
+
+    Args:
+        tensors: may be memory-mapped; floating-point ones are converted to `dtype`.
+
+    Raises:
+        UserError: listing missing, unexpected and misshaped keys; the module is then untouched.
+    """
+    check_fit(module.state_dict(), tensors, where)
+    for name in list(tensors):
+        tensor = tensors[name]
+        wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        tensors[name] = tensor.to(device=device, dtype=wanted)
     module.load_state_dict(tensors, strict=True, assign=True)
 
 
-def read_safetensors(path: Path, prefix: str = "", dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file whose names start with `prefix`, the prefix removed.
+def read_safetensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of a safetensors file whose names start with `prefix`, the prefix removed, memory-mapped.
 
     Raises:
         UserError: no such file, or it is damaged.
@@ -52,12 +85,6 @@ def read_safetensors(path: Path, prefix: str = "", dtype: torch.dtype | None = N
     try:
         with safe_open(path, framework="pt") as file:
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-            tensors = {name[len(prefix) :]: file.get_tensor(name) for name in names}
+            return {name[len(prefix) :]: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}); delete it and run: assistant weights pull") from error
-    return tensors if dtype is None else {name: tensor.to(dtype) for name, tensor in tensors.items()}
-
-
-def load_subset(module: nn.Module, path: Path, prefix: str, dtype: torch.dtype) -> None:
-    """Load the part of a safetensors file that belongs to `module`."""
-    assign(module, read_safetensors(path, prefix, dtype), str(path))

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -121,9 +122,11 @@ def locate(name: str) -> Path:
     if is_complete(folder):
         return folder
     if Path(name).is_dir():
-        if is_complete(Path(name)):
+        if (Path(name) / "config.json").exists():
             return Path(name)
-        raise UserError(f"{name} is no model folder: it needs config.json and *.safetensors")
+        raise UserError(f"{name} is no model folder: it has no config.json")
+    if is_hub_id(name):
+        return hub_folder(name, local_files_only=True)
     raise UserError(f"the weights of {name} are not on this machine; run: assistant weights pull")
 
 
@@ -292,16 +295,59 @@ def _check(path: Path, sha256: str) -> None:
         raise _SourceFailed(f"{path.name} has the wrong sha256 ({found[:12]}..., should be {sha256[:12]}...)")
 
 
-def _from_hub(part: Part, folder: Path, progress: Progress) -> None:
+def is_hub_id(name: str) -> bool:
+    """Whether a name looks like `owner/name` on the Hugging Face Hub."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith(".")
+
+
+def hub_folder(name: str, local_files_only: bool = False) -> Path:
+    """A model of the Hub in the Hub's own cache, fetched if need be; pickled weights only where nothing else is.
+
+    Raises:
+        UserError: it could not be had.
+    """
     from huggingface_hub import snapshot_download
+
+    texts = ["*.json", "*.txt", "*.model"]
+    with _plain_hub_errors(name):
+        folder = Path(
+            snapshot_download(name, allow_patterns=[*texts, "*.safetensors"], local_files_only=local_files_only)
+        )
+        if not any(folder.glob("*.safetensors")):
+            snapshot_download(name, allow_patterns=["pytorch_model*.bin"], local_files_only=local_files_only)
+    return folder
+
+
+def hub_file(repository: str, name: str) -> Path:
+    """One file of a Hub repository in the Hub's own cache.
+
+    Raises:
+        UserError: it could not be had.
+    """
+    from huggingface_hub import hf_hub_download
+
+    with _plain_hub_errors(repository):
+        return Path(hf_hub_download(repository, name))
+
+
+@contextmanager
+def _plain_hub_errors(name: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    progress(f"asking the Hugging Face Hub for {part.hub_id}", 0, 0)
-    wanted = ["*.json", "*.safetensors", "*.txt"]
     try:
-        found = Path(snapshot_download(part.hub_id, allow_patterns=wanted))
+        yield
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
-        raise _SourceFailed(f"the Hub could not give {part.hub_id} ({type(error).__name__})") from error
+        raise UserError(
+            f"the Hub could not give {name} ({type(error).__name__}); give a local folder instead"
+        ) from error
+
+
+def _from_hub(part: Part, folder: Path, progress: Progress) -> None:
+    progress(f"asking the Hugging Face Hub for {part.hub_id}", 0, 0)
+    try:
+        found = hub_folder(part.hub_id)
+    except UserError as error:
+        raise _SourceFailed(str(error)) from error
     shutil.copytree(found, folder, dirs_exist_ok=True)
     _record(folder, part, f"hub {part.hub_id}")
 

@@ -1,0 +1,223 @@
+"""Packing a Llama with its LoRA into 8-bit integers: see `salmonn_core.int8`, which runs what this makes.
+
+Layout differs from transformers' in two ways that change no number: query and key channels are
+interleaved so that the rotary embedding is one complex product, and projections of the same input are one matrix.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from salmonn_core.llm import PeftLlm
+
+SMOOTHING = 0.5  # how much of the activations' range moves into the weights
+# Text whose activations decide the smoothing; any ordinary text finds the same outlier channels.
+CALIBRATION = (
+    "The rain had stopped, and somewhere a dog was barking at the bells. What time is it in Paris? "
+    "Add milk, two eggs and bread to my list, then play some quiet piano music in the kitchen. "
+    '{"device": "lights", "place": null, "time": "half past seven"} Once upon a time there was a small bird.'
+)
+
+
+def supports(config: Any) -> bool:
+    """Whether a transformers config is a plain Llama, which is all that is implemented."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    return (
+        config.model_type == "llama"
+        and config.hidden_act == "silu"
+        and not config.attention_bias
+        and not config.mlp_bias
+        and rope.get("rope_type", "default") == "default"
+    )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a Llama."""
+
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    width: int
+    eps: float
+
+
+class Layer(nn.Module):
+    """One layer: packed matrices (inputs to outputs) and smoothed norm weights; called, one position of one sequence.
+
+    Written for TorchScript, which halves what 700 small operations a token cost beside the matrices.
+    """
+
+    def __init__(self, matrices: Sequence[Tensor], norms: tuple[Tensor, Tensor], shape: Shape) -> None:
+        """Args: matrices: qkv, out, gate_up, down; norms: before attention and before the feed-forward."""
+        super().__init__()
+        self.qkv, self.out, self.gate_up, self.down = map(_quantise, matrices)
+        self.attention_norm, self.feed_forward_norm = norms
+        self.kv_heads, self.head_dim = shape.kv_heads, shape.head_dim
+        self.turned = (shape.heads + shape.kv_heads) * shape.head_dim
+        self.scale, self.mean, self.eps = shape.head_dim**-0.5, 1.0 / shape.width, shape.eps
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: int) -> Tensor:
+        """(1, width) at position `at`; keys, values: (kv heads, room, head_dim); rotation: (head_dim / 2,) complex."""
+        y = torch.ops.quantized.linear_dynamic(x * self.attention_norm, self.qkv) * self.root(x)
+        pairs = torch.view_as_complex(y[:, : self.turned].view(-1, self.head_dim // 2, 2)) * rotation
+        # Query heads that share a key stand where positions would: (kv heads, group, head_dim).
+        both = torch.view_as_real(pairs).view(-1, self.kv_heads, self.head_dim)
+        queries = both[:-1].view(self.kv_heads, -1, self.head_dim)
+        keys[:, at] = both[-1]
+        values[:, at] = y[:, self.turned :].view(self.kv_heads, self.head_dim)
+        scores = torch.bmm(queries * self.scale, keys[:, : at + 1].transpose(1, 2))
+        heard = torch.bmm(scores.softmax(-1), values[:, : at + 1]).view(1, -1)
+        x = x + torch.ops.quantized.linear_dynamic(heard, self.out)
+        both = torch.ops.quantized.linear_dynamic(x * self.feed_forward_norm, self.gate_up) * self.root(x)
+        gate, up = both.chunk(2, dim=-1)
+        return x + torch.ops.quantized.linear_dynamic(F.silu(gate) * up, self.down)
+
+    def root(self, x: Tensor) -> Tensor:
+        """1 / RMS; a matrix does not mind being scaled after, so the norm costs one pass less."""
+        row = x[0]
+        return torch.rsqrt(torch.dot(row, row) * self.mean + self.eps)
+
+
+class Packed(nn.Module):
+    """A whole model at one LoRA scale; called, one position of one sequence."""
+
+    __jit_unused_properties__ = ("stack",)
+
+    def __init__(self, layers: list[Layer], norm: Tensor, head: Tensor) -> None:
+        super().__init__()
+        self.layers, self.norm, self.head = nn.ModuleList(layers), norm, _quantise(head)
+        self.eps = layers[0].eps
+
+    @property
+    def stack(self) -> list[Layer]:
+        """The layers as what they are."""
+        return list(self.layers)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: int) -> Tensor:
+        """(1, width) to logits (1, vocabulary); keys, values: (layers, 1, kv heads, room, head_dim)."""
+        for index, layer in enumerate(self.layers):
+            x = layer(x, keys[index, 0], values[index, 0], rotation, at)
+        x = F.rms_norm(x, [x.shape[1]], self.norm, self.eps)
+        return torch.ops.quantized.linear_dynamic(x, self.head)
+
+
+def shape_of(config: Any) -> Shape:
+    """Sizes from a transformers config."""
+    width, heads = int(config.hidden_size), int(config.num_attention_heads)
+    return Shape(
+        layers=int(config.num_hidden_layers),
+        heads=heads,
+        kv_heads=int(config.num_key_value_heads),
+        head_dim=int(getattr(config, "head_dim", None) or width // heads),
+        width=width,
+        eps=float(config.rms_norm_eps),
+    )
+
+
+@torch.inference_mode()
+def pack(source: PeftLlm, lora_scale: float, peaks: list[dict[str, Tensor]]) -> Packed:
+    """The LLM in integers, its LoRA merged at a scale.
+
+    Args:
+        peaks: of `activation_peaks`.
+    """
+    source.set_lora_scale(lora_scale)
+    model = source.model.get_base_model()
+    shape = shape_of(model.config)
+    layers = [_pack_layer(layer, peak, shape) for layer, peak in zip(model.model.layers, peaks, strict=True)]
+    return Packed(layers, model.model.norm.weight.float(), model.lm_head.weight.float()).eval()
+
+
+def _pack_layer(layer: Any, peaks: dict[str, Tensor], shape: Shape) -> Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    q, k = (
+        _interleave(_merged(module), heads, shape.head_dim)
+        for module, heads in ((attention.q_proj, shape.heads), (attention.k_proj, shape.kv_heads))
+    )
+    v, out, gate, up, down = map(
+        _merged, (attention.v_proj, attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+    )
+    qkv, gate_up = torch.cat((q, k, v)), torch.cat((gate, up))
+    # What an input is divided by, the matrix behind it is multiplied by: norms, values and the up-projection
+    # take the division into their own weights, so that it costs nothing.
+    by_qkv, by_gate_up = _smoothing(peaks["qkv"], qkv), _smoothing(peaks["gate_up"], gate_up)
+    by_out, by_down = _shared(_smoothing(peaks["out"], out), shape), _smoothing(peaks["down"], down)
+    qkv, gate_up, out, down = qkv * by_qkv, gate_up * by_gate_up, out * by_out, down * by_down
+    gate_up[len(gate) :] /= by_down[:, None]
+    values = by_out.view(shape.kv_heads, -1, shape.head_dim)[:, 0].reshape(-1, 1)
+    qkv[-len(v) :] /= values
+    norms = (
+        layer.input_layernorm.weight.float() / by_qkv,
+        layer.post_attention_layernorm.weight.float() / by_gate_up,
+    )
+    return Layer((qkv, out, gate_up, down), norms, shape)
+
+
+def _shared(by: Tensor, shape: Shape) -> Tensor:
+    """One factor a value channel: query heads of a group hear the same values."""
+    grouped = by.view(shape.kv_heads, -1, shape.head_dim)
+    return grouped.amax(dim=1, keepdim=True).expand_as(grouped).reshape(-1)
+
+
+@torch.inference_mode()
+def activation_peaks(source: PeftLlm, tokenizer: Any) -> list[dict[str, Tensor]]:
+    """Largest magnitude of each input channel of each layer's projections, on the calibration text."""
+    layers = source.model.get_base_model().model.layers
+    seen: list[dict[str, Tensor]] = [{} for _ in layers]
+    hooks = []
+
+    def watch(index: int, name: str, module: Any) -> None:
+        def look(_: Any, inputs: tuple[Tensor, ...]) -> None:
+            seen[index][name] = inputs[0].float().abs().amax(dim=(0, 1))
+
+        hooks.append(module.register_forward_pre_hook(look))
+
+    for index, layer in enumerate(layers):
+        watch(index, "qkv", layer.self_attn.q_proj)
+        watch(index, "out", layer.self_attn.o_proj)
+        watch(index, "gate_up", layer.mlp.gate_proj)
+        watch(index, "down", layer.mlp.down_proj)
+    source.prefill([source.embed(torch.tensor(tokenizer(CALIBRATION, add_special_tokens=False).input_ids))], 1.0)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def _smoothing(peaks: Tensor, weight: Tensor) -> Tensor:
+    return (peaks.clamp_min(1e-5) ** SMOOTHING / weight.abs().amax(dim=0).clamp_min(1e-5) ** (1 - SMOOTHING)).clamp_min(
+        1e-3
+    )
+
+
+def _merged(module: Any) -> Tensor:
+    """A linear's weight in float32 with its LoRA, if it has one, at the current scale."""
+    if not hasattr(module, "lora_A"):
+        return module.weight.float()
+    update = module.lora_B["default"].weight.float() @ module.lora_A["default"].weight.float()
+    return module.base_layer.weight.float() + module.scaling["default"] * update
+
+
+def _interleave(weight: Tensor, heads: int, head_dim: int) -> Tensor:
+    """Rows from (first half, second half) to (real, imaginary) pairs."""
+    return weight.view(heads, 2, head_dim // 2, -1).transpose(1, 2).reshape(heads * head_dim, -1)
+
+
+def _quantise(weight: Tensor) -> Any:
+    """FBGEMM's packed form of (outputs, inputs): int8, one scale an output channel."""
+    scale = weight.abs().amax(dim=1).clamp_min(1e-9) / 127.0
+    integers = (weight / scale[:, None]).round().to(torch.int8)
+    zero = torch.zeros(len(weight), dtype=torch.long)
+    with warnings.catch_warnings():
+        # torch means to drop quantised tensors; pyproject pins versions that have them.
+        warnings.simplefilter("ignore", UserWarning)
+        tensor = torch._make_per_channel_quantized_tensor(integers, scale.double(), zero, 0)
+    return torch.ops.quantized.linear_prepack(tensor, None)

@@ -1,0 +1,137 @@
+"""The LLM behind the audio: what generation needs of one, and transformers' own with peft's LoRA.
+
+Two engines share this contract. `PeftLlm` runs any causal LM of transformers on any device, in float32,
+bfloat16 or quantised by bitsandbytes, and is the one whose numbers agree with the reference. On a CPU
+`salmonn_core.int8.Int8Llama` is several times faster.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self, cast
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
+
+
+class State(Protocol):
+    """Where some sequences stand: their KV cache. Feeding it changes it; a copy is independent."""
+
+    def copy(self) -> Self: ...
+
+    def keep(self, rows: list[int]) -> Self:
+        """The state of some of the sequences."""
+        ...
+
+
+class Llm(Protocol):
+    """A language model that continues embeddings."""
+
+    width: int
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """(n,) token ids to (n, width)."""
+        ...
+
+    def prefill(self, prompts: list[Tensor], lora_scale: float, prefix: Any = None) -> tuple[Any, Tensor]:
+        """Read prompts, each (positions, width); `prefix` is the state of one sequence that stands before all.
+
+        Returns:
+            the state of all sequences, and the logits after each, (prompts, vocabulary) float32.
+        """
+        ...
+
+    def step(self, state: Any, tokens: Tensor, lora_scale: float) -> tuple[Any, Tensor]:
+        """Append one token id to each sequence, (sequences,); the logits after it as in `prefill`."""
+        ...
+
+
+@dataclass
+class PeftState:
+    """transformers' cache of left-padded sequences, and which of its positions are real."""
+
+    cache: Any
+    mask: Tensor  # (sequences, positions), 1 where there is a token
+
+    def copy(self) -> PeftState:
+        return PeftState(copy.deepcopy(self.cache), self.mask.clone())
+
+    def keep(self, rows: list[int]) -> PeftState:
+        self.cache.batch_select_indices(torch.tensor(rows, device=self.mask.device))
+        return replace(self, mask=self.mask[rows])
+
+
+class PeftLlm:
+    """A causal LM of transformers wrapped by peft."""
+
+    def __init__(self, model: Any, trained_scale: float) -> None:
+        """Args: model: of `peft.get_peft_model`; trained_scale: LoRA alpha / rank."""
+        self.model, self._trained_scale = model, trained_scale
+        self._table = model.get_input_embeddings()
+        self.width = int(self._table.weight.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        return cast(torch.device, self._table.weight.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return cast(torch.dtype, self._table.weight.dtype)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return cast(Tensor, self._table(ids.to(self.device)))
+
+    def set_lora_scale(self, scale: float) -> None:
+        """The test-time discount (paper, section 4.3): the trained strength times `scale`."""
+        for module in self.model.modules():
+            if hasattr(module, "scaling") and hasattr(module, "lora_A"):
+                module.scaling["default"] = self._trained_scale * scale
+
+    def prefill(
+        self, prompts: list[Tensor], lora_scale: float, prefix: PeftState | None = None
+    ) -> tuple[PeftState, Tensor]:
+        embeds = pad_sequence([p.to(self.dtype) for p in prompts], batch_first=True, padding_side="left")
+        mask = pad_sequence(
+            [torch.ones(len(p), dtype=torch.long) for p in prompts], batch_first=True, padding_side="left"
+        )
+        state = PeftState(DynamicCache(config=self.model.config), mask.to(self.device))
+        if prefix is not None:
+            state = prefix.copy()
+            state.cache.batch_repeat_interleave(len(prompts))
+            before = prefix.mask.expand(len(prompts), -1)
+            state.mask = torch.cat((before, mask.to(self.device)), dim=1)
+        return self._forward(state, embeds, mask.shape[1], lora_scale)
+
+    def step(self, state: PeftState, tokens: Tensor, lora_scale: float) -> tuple[PeftState, Tensor]:
+        more = torch.ones(len(tokens), 1, dtype=torch.long, device=self.device)
+        state.mask = torch.cat((state.mask, more), dim=1)
+        return self._forward(state, self.embed(tokens)[:, None], 1, lora_scale)
+
+    def logits(self, prompt: Tensor, lora_scale: float) -> Tensor:
+        """Logits after every position of one prompt: (positions, width) to (positions, vocabulary) float32."""
+        self.set_lora_scale(lora_scale)
+        return cast(Tensor, self.model(inputs_embeds=prompt[None].to(self.dtype)).logits[0].float())
+
+    def _forward(self, state: PeftState, embeds: Tensor, new: int, lora_scale: float) -> tuple[PeftState, Tensor]:
+        self.set_lora_scale(lora_scale)
+        # Padding has no position: a sequence's first token is at 0 however long its neighbours are.
+        positions = (state.mask.cumsum(dim=1) - 1).clamp_min(0)[:, -new:]
+        mask = None if bool(state.mask.all()) else state.mask
+        out = self.model(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=positions,
+            cache=state.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return state, out.logits[:, -1].float()

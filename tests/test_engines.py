@@ -1,0 +1,133 @@
+"""The two engines behind one contract: same words, alone or in a batch, with or without a cached prefix."""
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from salmonn_core.config import LoraConfig
+from salmonn_core.decode import GenerationOptions, generate, generate_batch
+from salmonn_core.int8 import Int8Llama
+from salmonn_core.int8_pack import supports
+from salmonn_core.llm import PeftLlm
+from salmonn_core.loading import with_lora
+
+
+class Codes:
+    """Character codes; nothing ends an answer, so that every answer has the same length."""
+
+    eos_token_id = -1
+
+    def __call__(self, text, **_):
+        return type("Ids", (), {"input_ids": [ord(c) % 256 for c in text]})
+
+    def decode(self, ids, **_):
+        return "".join(chr(i) for i in ids)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """A small Llama with grouped queries and a LoRA that changes every answer."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4}
+    config = LlamaConfig(vocab_size=256, num_key_value_heads=2, head_dim=16, initializer_range=0.1, **sizes)
+    model = with_lora(LlamaForCausalLM(config).eval(), LoraConfig(rank=4, alpha=8, targets=("q_proj", "down_proj")))
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = torch.randn_like(parameter) * 0.1
+    return PeftLlm(model.eval().requires_grad_(False), 2.0)
+
+
+@pytest.fixture(scope="module")
+def engines(reference):
+    return {"peft": reference, "int8": Int8Llama(reference, Codes())}
+
+
+def prompts(*lengths):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(length, 64, generator=generator) for length in lengths]
+
+
+def alone(llm, prompt, scale=1.0, prefix=None):
+    options = GenerationOptions(max_new_tokens=20, lora_scale=scale)
+    return list(generate(llm, Codes(), prompt, options, prefix=prefix))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.0])
+def test_int8_says_nearly_what_the_reference_says(engines, scale):
+    (prompt,) = prompts(30)
+    _, wanted = engines["peft"].prefill([prompt], scale)
+    state, mine = engines["int8"].prefill([prompt], scale)
+    assert torch.corrcoef(torch.stack((wanted[0], mine[0])))[0, 1] > 0.99
+    after, wanted = engines["peft"].step(engines["peft"].prefill([prompt], scale)[0], torch.tensor([7]), scale)
+    _, mine = engines["int8"].step(state, torch.tensor([7]), scale)
+    assert torch.corrcoef(torch.stack((wanted[0], mine[0])))[0, 1] > 0.99
+    assert after.mask.shape == (1, 31)
+
+
+@pytest.mark.parametrize("engine", ["peft", "int8"])
+def test_a_step_is_the_same_as_reading_the_token_with_the_prompt(engines, engine):
+    llm = engines[engine]
+    (prompt,) = prompts(12)
+    with torch.inference_mode():
+        state, _ = llm.prefill([prompt], 1.0)
+        _, stepped = llm.step(state, torch.tensor([5]), 1.0)
+        _, read = llm.prefill([torch.cat((prompt, llm.embed(torch.tensor([5]))))], 1.0)
+    assert torch.corrcoef(torch.stack((stepped[0], read[0])))[0, 1] > (0.9999 if engine == "peft" else 0.99)
+
+
+@pytest.mark.parametrize("engine", ["peft", "int8"])
+def test_a_cached_prefix_changes_no_answer_and_is_not_used_up(engines, engine):
+    llm = engines[engine]
+    first, rest = prompts(9, 21)
+    with torch.inference_mode():
+        prefix, _ = llm.prefill([first], 1.0)
+        _, whole = llm.prefill([torch.cat((first, rest))], 1.0)
+        for _ in range(2):
+            _, split = llm.prefill([rest], 1.0, prefix)
+            assert torch.corrcoef(torch.stack((whole[0], split[0])))[0, 1] > (0.9999 if engine == "peft" else 0.995)
+            assert len(alone(llm, rest, prefix=prefix)) == 20
+
+
+@pytest.mark.parametrize("engine", ["peft", "int8"])
+def test_a_batch_of_different_lengths_says_what_each_says_alone(engines, engine):
+    llm = engines[engine]
+    many = prompts(30, 7, 18, 25)
+    options = GenerationOptions(max_new_tokens=20)
+    with torch.inference_mode():
+        prefix, _ = llm.prefill(prompts(5), 1.0)
+    together = generate_batch(llm, Codes(), many, options, prefix)
+    assert together == [alone(llm, prompt, prefix=prefix) for prompt in many]
+
+
+def test_answers_that_end_leave_the_batch_and_the_rest_goes_on(engines):
+    many = prompts(10, 20, 15)
+    whole = [alone(engines["int8"], prompt) for prompt in many]
+
+    class EndsEarly(Codes):
+        eos_token_id = whole[1][3]
+
+    answers = generate_batch(engines["int8"], EndsEarly(), many, GenerationOptions(max_new_tokens=20))
+    ends = [ids.index(EndsEarly.eos_token_id) if EndsEarly.eos_token_id in ids else 20 for ids in whole]
+    assert answers == [ids[:end] for ids, end in zip(whole, ends, strict=True)]
+
+
+def test_a_cache_grows_past_its_room(engines):
+    (prompt,) = prompts(250)
+    assert len(alone(engines["int8"], prompt)) == 20  # 256 positions are made at first
+
+
+def test_the_lora_scale_changes_the_answer_of_each_engine(engines):
+    (prompt,) = prompts(30)
+    for llm in engines.values():
+        assert alone(llm, prompt, 1.0) != alone(llm, prompt, 0.0)
+        assert alone(llm, prompt, 1.0) == alone(llm, prompt, 1.0)
+
+
+def test_int8_is_for_plain_llamas_only():
+    from transformers import GPT2Config
+
+    assert supports(LlamaConfig())
+    assert not supports(LlamaConfig(attention_bias=True))
+    assert not supports(LlamaConfig(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10_000.0}))
+    assert not supports(GPT2Config())

@@ -151,6 +151,12 @@ class Salmonn:
             for index, ids in zip(indices, answers, strict=True):
                 yield index, self.tokenizer.decode(ids).strip()
 
+    def prompt(
+        self, instruction: str, audio: AudioTokens | None, lora_scale: float = 1.0
+    ) -> tuple[State | None, Tensor]:
+        """What `salmonn_core.decode.generate` continues: the cached state before the audio, and the rest embedded."""
+        return self._prompt(self._halves(instruction, audio is not None, ()), audio, lora_scale)
+
     def _halves(self, instruction: str, has_audio: bool, history: Sequence[tuple[str, str]]) -> PromptHalves:
         end = self.tokenizer.eos_token + "\n"
         turns = "".join(past_turn(self.config.prompt, asked, said, end) for asked, said in history)

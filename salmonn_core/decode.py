@@ -121,6 +121,7 @@ def generate(
     options: GenerationOptions,
     cancelled: Callable[[], bool] = lambda: False,
     prefix: State | None = None,
+    after_prompt: Callable[[State], None] = lambda _: None,
 ) -> Iterator[int]:
     """Yield token ids until the end token, the limit or a cancellation.
 
@@ -128,12 +129,14 @@ def generate(
         prompt: (positions, width) input embeddings.
         cancelled: asked before each step, so that a cancelled answer stops within one token.
         prefix: the state of what stands before the prompt.
+        after_prompt: given the state when the prompt is read, to keep a copy of what the next question can use.
     """
     choose = Choice(options, tokenizer)
     ids: list[int] = []
     if cancelled():
         return
     state, logits = llm.prefill([prompt], options.lora_scale, prefix)
+    after_prompt(state)
     while True:
         chosen = choose(logits[0], ids)
         if chosen == tokenizer.eos_token_id:

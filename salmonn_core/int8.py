@@ -46,6 +46,9 @@ class KvState:
     def copy(self) -> KvState:
         return KvState(self.keys.clone(), self.values.clone(), list(self.lengths))
 
+    def cut(self, positions: int) -> KvState:
+        return KvState(self.keys[..., :positions, :].clone(), self.values[..., :positions, :].clone(), [positions])
+
     def keep(self, rows: list[int]) -> KvState:
         return KvState(self.keys[:, rows], self.values[:, rows], [self.lengths[row] for row in rows])
 
@@ -137,7 +140,7 @@ class Int8Llama:
         """Positions `base` and on of one sequence, (n, width); logits (vocabulary,) after the last."""
         n, end = len(x), base + len(x)
         rotation = self._rotation[base:end, None]
-        mask = None if base == 0 else torch.ones(n, end, dtype=torch.bool).tril(base)
+        mask = None if base == 0 else torch.full((n, end), -math.inf).triu(base + 1)
         for index, layer in enumerate(packed.stack):
             q, k, v = self._split(_linear(self._norm(x, layer.attention_norm), layer.qkv), rotation)
             keys, values = state.keys[index, row, :, :end], state.values[index, row, :, :end]
@@ -201,9 +204,10 @@ def _linear(x: Tensor, packed: Any) -> Tensor:
     if len(x) == 1:
         return torch.ops.quantized.linear_dynamic(x, packed)
     peak = x.abs().amax(dim=1, keepdim=True).clamp_min(1e-9)
-    span = x.new_zeros(1, x.shape[1])
-    span[0, 0], span[0, 1] = 1.0, -1.0
-    return torch.ops.quantized.linear_dynamic(torch.cat((x / peak, span)), packed)[:-1] * peak
+    rows = x.new_zeros(len(x) + 1, x.shape[1])
+    torch.div(x, peak, out=rows[:-1])
+    rows[-1, 0], rows[-1, 1] = 1.0, -1.0
+    return torch.ops.quantized.linear_dynamic(rows, packed)[:-1].mul_(peak)
 
 
 def _linear_apart(x: Tensor, packed: Any) -> Tensor:

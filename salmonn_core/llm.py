@@ -26,6 +26,10 @@ class State(Protocol):
         """The state of some of the sequences."""
         ...
 
+    def cut(self, positions: int) -> Self:
+        """A copy of the first positions of one sequence."""
+        ...
+
 
 class Llm(Protocol):
     """A language model that continues embeddings."""
@@ -64,6 +68,12 @@ class PeftState:
 
     def copy(self) -> PeftState:
         return PeftState(copy.deepcopy(self.cache), self.mask.clone())
+
+    def cut(self, positions: int) -> PeftState:
+        state = self.copy()
+        if positions < state.mask.shape[1]:
+            state.cache.crop(positions - state.mask.shape[1])  # a negative number is how many to drop
+        return replace(state, mask=state.mask[:, :positions])
 
     def keep(self, rows: list[int]) -> PeftState:
         self.cache.batch_select_indices(torch.tensor(rows, device=self.mask.device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +27,32 @@ if TYPE_CHECKING:
 
 BATCH = 16
 KEPT_PREFIXES = 8
+PromptKey = tuple[tuple[int, ...], float]  # token ids before the audio, LoRA scale
 
 
 @dataclass(frozen=True)
 class AudioTokens:
-    """What the model heard in one window: encode once, ask as often as you like."""
+    """What the model heard in one window: encode once, ask as often as you like.
 
-    tokens: Tensor  # (audio tokens, LLM width)
+    Attributes:
+        tokens: (audio tokens, LLM width).
+        seconds: length of the clip.
+        read: the LLM's state after the text before the audio and the audio itself, by that text and the LoRA
+            scale: a second question about the window reads its own words only.
+    """
+
+    tokens: Tensor
     seconds: float
+    read: dict[PromptKey, State] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prompt as `salmonn_core.decode.generate` takes it: what is read already, and the rest embedded."""
+
+    prefix: State | None
+    rest: Tensor
+    remember: Callable[[State], None] = lambda _: None
 
 
 class Salmonn:
@@ -46,7 +64,7 @@ class Salmonn:
         self.config = config
         self.whisper, self.beats, self.bridge = whisper, beats, bridge
         self.llm, self.tokenizer = llm, tokenizer
-        self._prefixes: OrderedDict[tuple[tuple[int, ...], float], State] = OrderedDict()
+        self._prefixes: OrderedDict[PromptKey, State] = OrderedDict()
 
     @classmethod
     def from_pretrained(
@@ -120,8 +138,9 @@ class Salmonn:
         """
         options = options or GenerationOptions()
         halves = self._halves(instruction, audio is not None, history)
-        prefix, prompt = self._prompt(halves, audio, options.lora_scale)
-        yield from pieces(self.tokenizer, generate(self.llm, self.tokenizer, prompt, options, cancelled, prefix))
+        ready = self._prepare(halves, audio, options.lora_scale)
+        ids = generate(self.llm, self.tokenizer, ready.rest, options, cancelled, ready.prefix, ready.remember)
+        yield from pieces(self.tokenizer, ids)
 
     def ask(self, audio: str | Path | np.ndarray, instruction: str, options: GenerationOptions | None = None) -> str:
         """Answer one question about a sound file or a waveform (samples,) at 16 kHz."""
@@ -145,17 +164,15 @@ class Salmonn:
         halves = self._halves(instruction, True, ())
         for start in range(0, len(heard), batch):
             indices, clips = zip(*heard[start : start + batch], strict=True)
-            prompts = [self._prompt(halves, clip, options.lora_scale) for clip in clips]
-            prefix = prompts[0][0]
-            answers = generate_batch(self.llm, self.tokenizer, [p for _, p in prompts], options, prefix)
+            prompts = [self._prepare(halves, clip, options.lora_scale) for clip in clips]
+            prefix = prompts[0].prefix  # fresh clips have none of their own: all share the text's
+            answers = generate_batch(self.llm, self.tokenizer, [p.rest for p in prompts], options, prefix)
             for index, ids in zip(indices, answers, strict=True):
                 yield index, self.tokenizer.decode(ids).strip()
 
-    def prompt(
-        self, instruction: str, audio: AudioTokens | None, lora_scale: float = 1.0
-    ) -> tuple[State | None, Tensor]:
-        """What `salmonn_core.decode.generate` continues: the cached state before the audio, and the rest embedded."""
-        return self._prompt(self._halves(instruction, audio is not None, ()), audio, lora_scale)
+    def prompt(self, instruction: str, audio: AudioTokens | None, lora_scale: float = 1.0) -> Prepared:
+        """A question about a window, ready for `salmonn_core.decode.generate`."""
+        return self._prepare(self._halves(instruction, audio is not None, ()), audio, lora_scale)
 
     def _halves(self, instruction: str, has_audio: bool, history: Sequence[tuple[str, str]]) -> PromptHalves:
         end = self.tokenizer.eos_token + "\n"
@@ -163,17 +180,20 @@ class Salmonn:
         return build_prompt(self.config.prompt, instruction, has_audio, turns)
 
     @torch.inference_mode()
-    def _prompt(
-        self, halves: PromptHalves, audio: AudioTokens | None, lora_scale: float
-    ) -> tuple[State | None, Tensor]:
-        """The cached state of what stands before the audio, and the rest as embeddings (positions, LLM width)."""
+    def _prepare(self, halves: PromptHalves, audio: AudioTokens | None, lora_scale: float) -> Prepared:
         before, after = self.ids(halves.before), self.ids(halves.after)
         if self.config.prompt.bos:
             before = torch.cat((torch.tensor([self.tokenizer.bos_token_id]), before))
         if audio is None:
-            return None, self.llm.embed(torch.cat((before, after)))
+            return Prepared(None, self.llm.embed(torch.cat((before, after))))
+        key = (tuple(before.tolist()), lora_scale)
+        if key in audio.read:
+            return Prepared(audio.read[key], self.llm.embed(after))
+        positions = len(before) + len(audio.tokens)
         rest = torch.cat((audio.tokens.to(self.llm.dtype), self.llm.embed(after)))
-        return self._prefix(before, lora_scale), rest
+        return Prepared(
+            self._prefix(before, lora_scale), rest, lambda state: audio.read.update({key: state.cut(positions)})
+        )
 
     def _prefix(self, ids: Tensor, lora_scale: float) -> State | None:
         """The KV state of the fixed text before the audio, computed once for each text and LoRA scale."""

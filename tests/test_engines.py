@@ -131,3 +131,16 @@ def test_int8_is_for_plain_llamas_only():
     assert not supports(LlamaConfig(attention_bias=True))
     assert not supports(LlamaConfig(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10_000.0}))
     assert not supports(GPT2Config())
+
+
+@pytest.mark.parametrize("engine", ["peft", "int8"])
+def test_a_state_cut_after_the_audio_answers_the_next_question_alike(engines, engine):
+    llm = engines[engine]
+    audio, question, other = prompts(20, 9, 6)
+    with torch.inference_mode():
+        state, _ = llm.prefill([torch.cat((audio, question))], 1.0)
+        heard = state.cut(20)
+        _, wanted = llm.prefill([torch.cat((audio, other))], 1.0)
+        _, mine = llm.prefill([other], 1.0, heard)
+    assert torch.corrcoef(torch.stack((wanted[0], mine[0])))[0, 1] > 0.9999
+    assert alone(llm, other, prefix=heard) == alone(llm, torch.cat((audio, other)))

@@ -218,3 +218,34 @@ def test_the_official_windows_give_88_audio_tokens():
     assert QFormerConfig(window_s=0.25).window_frames == 12  # half to even
     assert QFormerConfig(queries=3, window_s=0.4, stride_s=0.2).audio_tokens(100) == 27
     assert BeatsConfig().finetuned_model is False
+
+
+MEASURE = """
+import resource, sys
+import torch, transformers, peft
+from pathlib import Path
+from transformers import LlamaForCausalLM, WhisperForConditionalGeneration
+from salmonn_core import Salmonn
+import salmonn_core.loading, salmonn_core.beats, salmonn_core.int8, salmonn_core.whisper
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+model = Salmonn.from_pretrained(Path(sys.argv[1]), precision="bf16")
+print(peak() - before)
+"""
+
+
+def test_loading_holds_no_part_twice(tmp_path):
+    """Peak host memory stays under 1.2 x the largest part: here an LLM of 320 MB in bfloat16."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from salmonn_core.weights.official import convert
+
+    config = LlamaConfig.from_pretrained(GOLDEN / "llama", vocab_size=1_000_000)
+    LlamaForCausalLM(config).bfloat16().save_pretrained(tmp_path / "llama")
+    size = (tmp_path / "llama/model.safetensors").stat().st_size
+    files = OfficialFiles(FILES.checkpoint, FILES.beats, FILES.whisper, tmp_path / "llama")
+    convert(files, tmp_path / "model", lambda _: None, 4)
+    result = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path / "model")], capture_output=True, text=True, cwd=ROOT
+    )
+    assert int(result.stdout) < 1.2 * size, result.stderr

@@ -25,7 +25,9 @@ def complaint(name):
     return str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["default", "captions", "storyteller", "spoken-qa", "slots"])
+@pytest.mark.parametrize(
+    "name", ["default", "captions", "storyteller", "spoken-qa", "slots", "salmonn-7b", "salmonn-13b"]
+)
 def test_the_bundled_profiles_are_valid(name):
     assert load(name).name == name
 

@@ -127,3 +127,38 @@ def test_raw_sound_on_standard_input_is_heard(assistant):
     names = [json.loads(line)["event"] for line in result.stdout.splitlines()]
     assert "response" in names, result.stderr
     assert names[-1] == "stopped"
+
+
+def test_a_second_question_reads_its_own_words_only(model, monkeypatch):
+    wanted = "".join(model.stream(model.encode(tone(2)), "Describe the sound."))
+    again = model.encode(tone(2))
+    assert "".join(model.stream(again, "Speech, sound or music?"))
+    lengths = []
+    prefill = model.llm.prefill
+    monkeypatch.setattr(model.llm, "prefill", lambda p, *rest: lengths.append(len(p[0])) or prefill(p, *rest))
+    assert "".join(model.stream(again, "Describe the sound.")) == wanted
+    assert lengths == [len(model.ids("</Speech> Describe the sound.<|im_end|>\n<|im_start|>assistant\n"))]
+
+
+def test_many_files_are_answered_like_each_alone(model):
+    files = [EXAMPLES / name for name in ("crow.flac", "please-try-later.wav", "drums.flac")]
+    together = dict(model.ask_many(files, "Transcribe the speech.", batch=2))
+    assert together[1] == model.ask(files[1], "Transcribe the speech.")
+    assert sorted(together) == [0, 1, 2]
+
+
+def test_int8_hears_the_same_words_as_float32(model):
+    from salmonn_core import Salmonn
+
+    exact = Salmonn.from_pretrained("salmonn-tiny", precision="fp32")
+    file = EXAMPLES / "please-try-later.wav"
+    assert model.ask(file, "Transcribe the speech.") == exact.ask(file, "Transcribe the speech.")
+
+
+def test_the_notebook_in_the_library_docs_runs(monkeypatch, capsys):
+    import re
+
+    monkeypatch.chdir(ROOT)
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs/library.md").read_text(), re.DOTALL).group(1)
+    exec(code, {})
+    assert "examples/bell.flac" in capsys.readouterr().out

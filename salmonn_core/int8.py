@@ -94,19 +94,16 @@ class Int8Llama:
     def prefill(
         self, prompts: list[Tensor], lora_scale: float, prefix: KvState | None = None
     ) -> tuple[KvState, Tensor]:
-        """One prompt after the other: a hundred positions already fill the processor."""
+        """All positions of all prompts go through a matrix together; attention is each prompt's own."""
         packed = self._at(lora_scale).packed
         base = prefix.lengths[0] if prefix else 0
-        longest = base + max(len(prompt) for prompt in prompts)
-        state = self._new_state(len(prompts), longest + 1)
-        logits = []
-        for row, prompt in enumerate(prompts):
-            if prefix is not None:
-                state.keys[:, row, :, :base] = prefix.keys[:, 0, :, :base]
-                state.values[:, row, :, :base] = prefix.values[:, 0, :, :base]
-            logits.append(self._read(packed, state, row, prompt.float(), base))
-            state.lengths[row] = base + len(prompt)
-        return state, torch.stack(logits)
+        state = self._new_state(len(prompts), base + max(len(prompt) for prompt in prompts) + 1)
+        if prefix is not None:
+            state.keys[..., :base, :] = prefix.keys[..., :base, :]
+            state.values[..., :base, :] = prefix.values[..., :base, :]
+        logits = self._read(packed, state, [prompt.float() for prompt in prompts], base)
+        state.lengths = [base + len(prompt) for prompt in prompts]
+        return state, logits
 
     def step(self, state: KvState, tokens: Tensor, lora_scale: float) -> tuple[KvState, Tensor]:
         engine = self._at(lora_scale)
@@ -136,22 +133,40 @@ class Int8Llama:
         values = y[:, both * self._shape.head_dim :].view(n, self._shape.kv_heads, self._shape.head_dim)
         return turned[:, : self._shape.heads], turned[:, self._shape.heads :], values
 
-    def _read(self, packed: Packed, state: KvState, row: int, x: Tensor, base: int) -> Tensor:
-        """Positions `base` and on of one sequence, (n, width); logits (vocabulary,) after the last."""
-        n, end = len(x), base + len(x)
-        rotation = self._rotation[base:end, None]
-        mask = None if base == 0 else torch.full((n, end), -math.inf).triu(base + 1)
+    def _read(self, packed: Packed, state: KvState, prompts: list[Tensor], base: int) -> Tensor:
+        """Positions `base` and on of each sequence, (n, width) each; logits (sequences, vocabulary) after the last."""
+        counts = [len(prompt) for prompt in prompts]
+        rotation = torch.cat([self._rotation[base : base + n] for n in counts])[:, None]
+        masks = [_causal(n, base) for n in counts]
+        x = torch.cat(prompts)
         for index, layer in enumerate(packed.stack):
             q, k, v = self._split(_linear(self._norm(x, layer.attention_norm), layer.qkv), rotation)
-            keys, values = state.keys[index, row, :, :end], state.values[index, row, :, :end]
-            keys[:, base:] = k.transpose(0, 1)
-            values[:, base:] = v.transpose(0, 1)
-            heard = F.scaled_dot_product_attention(
-                q.transpose(0, 1)[None], keys[None], values[None], mask, is_causal=mask is None, enable_gqa=True
-            )
-            x = x + _linear(heard[0].transpose(0, 1).reshape(n, -1), layer.out)
+            parts = zip(q.split(counts), k.split(counts), v.split(counts), masks, strict=True)
+            heard = [
+                self._attend(state.keys[index, row], state.values[index, row], base, *part)
+                for row, part in enumerate(parts)
+            ]
+            x = x + _linear(torch.cat(heard), layer.out)
             x = x + self._feed_forward(x, layer, _linear)
-        return _linear(self._norm(x[-1:], packed.norm), packed.head)[0]
+        last = torch.tensor(counts).cumsum(0) - 1
+        return _linear(self._norm(x[last], packed.norm), packed.head)
+
+    def _attend(
+        self, keys: Tensor, values: Tensor, base: int, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Causal attention of n new positions, (n, heads, head_dim), over one sequence's cache; (n, width)."""
+        end = base + len(q)
+        keys[:, base:end] = k.transpose(0, 1)
+        values[:, base:end] = v.transpose(0, 1)
+        heard = F.scaled_dot_product_attention(
+            q.transpose(0, 1)[None],
+            keys[None, :, :end],
+            values[None, :, :end],
+            mask,
+            is_causal=mask is None,
+            enable_gqa=True,
+        )
+        return heard[0].transpose(0, 1).reshape(len(q), -1)
 
     def _step_many(self, packed: Packed, state: KvState, x: Tensor) -> Tensor:
         """One position each of several sequences of different lengths."""
@@ -196,13 +211,16 @@ def _rotations(positions: int, head_dim: int, rope: dict[str, Any]) -> Tensor:
     return torch.polar(torch.ones_like(angle), angle)
 
 
+def _causal(n: int, base: int) -> Tensor | None:
+    """What n positions after `base` others may not see, to be added to the scores; None is the plain triangle."""
+    return None if base == 0 else torch.full((n, base + n), -math.inf).triu(base + 1)
+
+
 def _linear(x: Tensor, packed: Any) -> Tensor:
-    """Rows of one sequence, (rows, inputs) float32, times a packed matrix; each row rounded within its own range.
+    """Rows, (rows, inputs) float32, times a packed matrix; each row rounded within its own range.
 
     FBGEMM has one range for all rows, so every row is brought to a peak of one beside a row that spans both signs.
     """
-    if len(x) == 1:
-        return torch.ops.quantized.linear_dynamic(x, packed)
     peak = x.abs().amax(dim=1, keepdim=True).clamp_min(1e-9)
     rows = x.new_zeros(len(x) + 1, x.shape[1])
     torch.div(x, peak, out=rows[:-1])

@@ -1,0 +1,47 @@
+"""The benchmarks' own arithmetic; what they measure is in docs/benchmarks.md."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def test_ratios_are_ours_over_theirs_with_the_target_beside():
+    from benchmarks.latency import table
+
+    ours, theirs = {"heard": 50.0, "first": 100.0, "all": 400.0}, {"heard": 150.0, "first": 200.0, "all": 500.0}
+    last = table({"salmonn-tiny": ours, "tuned": theirs}, 40).splitlines()[-1]
+    assert last == "| tuned | 150 | 200 | 500 | 0.50 (target 0.6) | 0.80 (target 1.0) |"
+
+
+def test_the_window_is_five_seconds_with_the_sentence_inside():
+    from benchmarks.latency import spoken_window
+
+    window = spoken_window()
+    assert len(window) == 80_000
+    assert abs(window[:8_000]).max() < 0.01 < abs(window[12_000:40_000]).max()
+
+
+def test_the_published_table_is_what_the_published_measurement_says():
+    medians = json.loads((ROOT / "docs/latency.json").read_text())["medians_ms"]
+    first = f"{medians['salmonn-tiny']['first'] / medians['tuned']['first']:.2f} (target 0.6)"
+    for page in ("README.md", "docs/benchmarks.md"):
+        assert first in (ROOT / page).read_text()
+
+
+@pytest.mark.weights
+def test_the_batch_benchmark_runs_and_says_how_many_answers_agree():
+    command = [sys.executable, "-m", "benchmarks.batch", "examples/crow.flac", "examples/bell.flac", "--json"]
+    row = json.loads(subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout)
+    assert row["clips"] == 2
+    assert row["ratio"] == pytest.approx(row["alone_s"] / row["together_s"])
+
+
+def test_a_missing_file_is_one_line():
+    command = [sys.executable, "-m", "benchmarks.batch", "none.wav"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr

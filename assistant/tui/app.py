@@ -126,7 +126,8 @@ class AssistantApp(App[None]):
     def on_happened(self, message: Happened) -> None:
         event = message.event
         handler = _HANDLERS.get(type(event))
-        if handler:
+        # The last events of a session may arrive when the screen is already taken down.
+        if handler and self.query(StatusLine):
             handler(self, event)
 
     def _status(self, **parts: str) -> None:

@@ -66,9 +66,7 @@ class Peer:
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise UserError(
-                f"the engine {self.name} stopped; run: python -m benchmarks.peers {self.name} for its reason"
-            )
+            raise UserError(f"the engine {self.name} stopped; its own words are above")
         return dict(json.loads(line))
 
     def stop(self) -> None:

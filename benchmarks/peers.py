@@ -6,7 +6,7 @@ import ctypes
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -178,16 +178,11 @@ def _llama_answer(llm: Any, said: str, result: Answer, begun: float) -> Answer:
 ENGINES: dict[str, Callable[[int], Engine]] = {"salmonn-tiny": salmonn_tiny, "stock": stock, "tuned": tuned}
 
 
-def _lines() -> Iterator[str]:
-    while line := sys.stdin.readline():
-        yield line
-
-
 def main() -> None:
     name, window, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
     wave = np.load(window)
     answer = ENGINES[name](threads)
-    for _ in _lines():
+    for _ in sys.stdin:
         result = answer(wave)
         times = {"heard": result.heard, "first": result.times[0], "all": result.times[-1]}
         row = {key: 1000.0 * value for key, value in times.items()}

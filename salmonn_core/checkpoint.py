@@ -23,13 +23,13 @@ from salmonn_core.errors import UserError
 from salmonn_core.weights.safe import describe_misfit
 
 HEAD_DIM = 64  # of BERT base, from which the published Q-Former was made
+SHARED_BIAS = r"encoder\.layers\.[1-9]\d*\.self_attn\.relative_attention_bias\.weight"  # copies of layer 0's
 # Not weights, but in the file because the reference saves every tensor that is not a frozen named parameter.
 KNOWN_EXTRAS = re.compile(
     r"speech_Qformer\.bert\.embeddings\.position_ids"
     r"|llama_model\..*\.rotary_emb\.inv_freq"
-    r"|beats\.encoder\.layers\.[1-9]\d*\.self_attn\.relative_attention_bias\.weight"
+    rf"|beats\.{SHARED_BIAS}"
 )
-SHARED_BIAS = re.compile(r"encoder\.layers\.[1-9]\d*\.self_attn\.relative_attention_bias\.weight")
 RENAMED = (
     (r"^speech_query_tokens$", "bridge.query_tokens"),
     (r"^(ln_speech|ln_audio)\.", r"bridge.\1."),
@@ -103,7 +103,7 @@ def read_beats(path: Path) -> tuple[BeatsConfig, dict[str, Tensor]]:
         **{key: value for key, value in cfg.items() if key in known},
         post_extract_proj="post_extract_proj.weight" in content["model"],
     )
-    return config, {key: value for key, value in content["model"].items() if not SHARED_BIAS.fullmatch(key)}
+    return config, {key: value for key, value in content["model"].items() if not re.fullmatch(SHARED_BIAS, key)}
 
 
 def read_salmonn(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

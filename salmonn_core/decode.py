@@ -152,7 +152,7 @@ def generate(
 def generate_batch(
     llm: Llm, tokenizer: Tokenizer, prompts: list[Tensor], options: GenerationOptions, prefix: State | None = None
 ) -> list[list[int]]:
-    """Token ids of several answers at once; each is what `generate` would give alone.
+    """Token ids of several answers at once; each is what `generate` gives alone, but for the rounding of sums.
 
     Answers that end leave the batch, so the rest goes on faster.
     """

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -42,9 +42,6 @@ class KvState:
     keys: Tensor
     values: Tensor
     lengths: list[int]
-
-    def copy(self) -> KvState:
-        return KvState(self.keys.clone(), self.values.clone(), list(self.lengths))
 
     def cut(self, positions: int) -> KvState:
         return KvState(self.keys[..., :positions, :].clone(), self.values[..., :positions, :].clone(), [positions])
@@ -75,14 +72,9 @@ class Int8Llama:
         config = source.model.config
         self._source = source
         self._shape = shape_of(config)
-        self.width = self._shape.width
         self._rotation = _rotations(int(config.max_position_embeddings), self._shape.head_dim, config.rope_parameters)
         self._peaks = activation_peaks(source, tokenizer)
-        self._engines: OrderedDict[float, Engine] = OrderedDict()
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cpu")
+        self._at = lru_cache(KEPT_SCALES)(self._engine)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -123,7 +115,7 @@ class Int8Llama:
         return KvState(torch.zeros(shape), torch.zeros(shape), [0] * sequences)
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(x, (self.width,), weight, self._shape.eps)
+        return F.rms_norm(x, (self._shape.width,), weight, self._shape.eps)
 
     def _split(self, y: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The fused projection (n, channels) as rotated queries, rotated keys and values, (n, heads, head_dim)."""
@@ -191,17 +183,12 @@ class Int8Llama:
         gate, up = linear(self._norm(x, layer.feed_forward_norm), layer.gate_up).chunk(2, dim=-1)
         return linear(F.silu(gate) * up, layer.down)
 
-    def _at(self, lora_scale: float) -> Engine:
-        if lora_scale not in self._engines:
-            packed = pack(self._source, lora_scale, self._peaks)
-            with warnings.catch_warnings():
-                # TorchScript is being retired, but nothing else takes the interpreter out of a 10 ms step.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                self._engines[lora_scale] = Engine(packed, torch.jit.script(packed))
-            while len(self._engines) > KEPT_SCALES:
-                self._engines.popitem(last=False)
-        self._engines.move_to_end(lora_scale)
-        return self._engines[lora_scale]
+    def _engine(self, lora_scale: float) -> Engine:
+        packed = pack(self._source, lora_scale, self._peaks)
+        with warnings.catch_warnings():
+            # TorchScript is being retired, but nothing else takes the interpreter out of a 10 ms step.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return Engine(packed, torch.jit.script(packed))
 
 
 def _rotations(positions: int, head_dim: int, rope: dict[str, Any]) -> Tensor:

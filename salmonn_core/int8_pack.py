@@ -77,8 +77,8 @@ class Layer(nn.Module):
         scores = torch.bmm(queries * self.scale, keys[:, : at + 1].transpose(1, 2))
         heard = torch.bmm(scores.softmax(-1), values[:, : at + 1]).view(1, -1)
         x = x + torch.ops.quantized.linear_dynamic(heard, self.out)
-        both = torch.ops.quantized.linear_dynamic(x * self.feed_forward_norm, self.gate_up) * self.root(x)
-        gate, up = both.chunk(2, dim=-1)
+        wide = torch.ops.quantized.linear_dynamic(x * self.feed_forward_norm, self.gate_up) * self.root(x)
+        gate, up = wide.chunk(2, dim=-1)
         return x + torch.ops.quantized.linear_dynamic(F.silu(gate) * up, self.down)
 
     def root(self, x: Tensor) -> Tensor:
@@ -193,9 +193,9 @@ def activation_peaks(source: PeftLlm, tokenizer: Any) -> list[dict[str, Tensor]]
 
 
 def _smoothing(peaks: Tensor, weight: Tensor) -> Tensor:
-    return (peaks.clamp_min(1e-5) ** SMOOTHING / weight.abs().amax(dim=0).clamp_min(1e-5) ** (1 - SMOOTHING)).clamp_min(
-        1e-3
-    )
+    """(inputs,) factors that even out the ranges of activations and weights."""
+    activations, weights = peaks.clamp_min(1e-5), weight.abs().amax(dim=0).clamp_min(1e-5)
+    return (activations**SMOOTHING / weights ** (1 - SMOOTHING)).clamp_min(1e-3)
 
 
 def _merged(module: Any) -> Tensor:

@@ -18,9 +18,7 @@ from transformers import DynamicCache
 
 
 class State(Protocol):
-    """Where some sequences stand: their KV cache. Feeding it changes it; a copy is independent."""
-
-    def copy(self) -> Self: ...
+    """Where some sequences stand: their KV cache. Feeding it changes it."""
 
     def keep(self, rows: list[int]) -> Self:
         """The state of some of the sequences."""
@@ -33,11 +31,6 @@ class State(Protocol):
 
 class Llm(Protocol):
     """A language model that continues embeddings."""
-
-    width: int
-
-    @property
-    def device(self) -> torch.device: ...
 
     @property
     def dtype(self) -> torch.dtype: ...
@@ -86,8 +79,8 @@ class PeftLlm:
     def __init__(self, model: Any, trained_scale: float) -> None:
         """Args: model: of `peft.get_peft_model`; trained_scale: LoRA alpha / rank."""
         self.model, self._trained_scale = model, trained_scale
+        self._lora = [module for module in model.modules() if hasattr(module, "scaling") and hasattr(module, "lora_A")]
         self._table = model.get_input_embeddings()
-        self.width = int(self._table.weight.shape[1])
 
     @property
     def device(self) -> torch.device:
@@ -102,9 +95,8 @@ class PeftLlm:
 
     def set_lora_scale(self, scale: float) -> None:
         """The test-time discount (paper, section 4.3): the trained strength times `scale`."""
-        for module in self.model.modules():
-            if hasattr(module, "scaling") and hasattr(module, "lora_A"):
-                module.scaling["default"] = self._trained_scale * scale
+        for module in self._lora:
+            module.scaling["default"] = self._trained_scale * scale
 
     def prefill(
         self, prompts: list[Tensor], lora_scale: float, prefix: PeftState | None = None

@@ -76,12 +76,6 @@ def with_lora(llm: Any, config: LoraConfig) -> Any:
         return peft.get_peft_model(llm, adapter)
 
 
-def trained_state(beats: Any, bridge: Any, llm: Any) -> dict[str, Tensor]:
-    """The tensors that training made: BEATs, bridge and LoRA, by their names in the file."""
-    parts = {"beats": beats.state_dict(), "bridge": bridge.state_dict(), "lora": lora_state(llm)}
-    return {f"{part}.{key}": value for part, state in parts.items() for key, value in state.items()}
-
-
 def lora_state(llm: Any) -> dict[str, Tensor]:
     return {key: value for key, value in llm.state_dict().items() if LORA_KEYS in key}
 
@@ -139,13 +133,13 @@ def build(config: SalmonnConfig, state: dict[str, Tensor], device: str, precisio
 
     device = check_device(device)
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    whisper = load_whisper_encoder(locate(config.whisper), dtype, device)
-    llm_folder = locate(config.llm)
-    check_base("Whisper", locate(config.whisper), config.whisper_fingerprint)
+    whisper_folder, llm_folder = locate(config.whisper), locate(config.llm)
+    check_base("Whisper", whisper_folder, config.whisper_fingerprint)
     check_base("LLM", llm_folder, config.llm_fingerprint)
-    check_widths(state, whisper.config.d_model, llm_width(llm_folder), where)
+    whisper, width = load_whisper_encoder(whisper_folder, dtype, device), llm_width(llm_folder)
+    check_widths(state, whisper.config.d_model, width, where)
     with torch.device("meta"):
-        bridge = Bridge(config.qformer, whisper.config.d_model, config.beats.encoder_embed_dim, llm_width(llm_folder))
+        bridge = Bridge(config.qformer, whisper.config.d_model, config.beats.encoder_embed_dim, width)
         beats = Beats(config.beats)
     for module, prefix in ((beats, "beats."), (bridge, "bridge.")):
         assign(module, part(state, prefix), where, device, dtype)
@@ -262,12 +256,9 @@ def _bitsandbytes(precision: Precision) -> Any:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
 
 
-def load_llm(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """The base LLM and its tokenizer, from local files alone; for training."""
-    from transformers import AutoModelForCausalLM
-
-    quiet_transformers()
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True), load_tokenizer(folder)
+def load_llm(folder: Path, precision: Precision) -> tuple[Any, Any]:
+    """The base LLM on the CPU and its tokenizer, from local files alone; for training."""
+    return _base_llm(folder, "cpu", precision), load_tokenizer(folder)
 
 
 def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

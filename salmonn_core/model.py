@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from salmonn_core.bridge import Bridge
 from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
 from salmonn_core.decode import GenerationOptions, generate, generate_batch, pieces
 from salmonn_core.llm import Llm, State
-from salmonn_core.prompts import PromptHalves, build_prompt, past_turn
+from salmonn_core.prompts import build_prompt, past_turn
 from salmonn_core.whisper import encode_whisper, log_mel
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Salmonn:
         self.config = config
         self.whisper, self.beats, self.bridge = whisper, beats, bridge
         self.llm, self.tokenizer = llm, tokenizer
-        self._prefixes: OrderedDict[PromptKey, State] = OrderedDict()
+        self._prefix = lru_cache(KEPT_PREFIXES)(self._read_prefix)
 
     @classmethod
     def from_pretrained(
@@ -137,8 +137,7 @@ class Salmonn:
             cancelled: asked before each token.
         """
         options = options or GenerationOptions()
-        halves = self._halves(instruction, audio is not None, history)
-        ready = self._prepare(halves, audio, options.lora_scale)
+        ready = self.prompt(instruction, audio, options.lora_scale, history)
         ids = generate(self.llm, self.tokenizer, ready.rest, options, cancelled, ready.prefix, ready.remember)
         yield from pieces(self.tokenizer, ids)
 
@@ -153,7 +152,7 @@ class Salmonn:
         options: GenerationOptions | None = None,
         batch: int = BATCH,
     ) -> Iterator[tuple[int, str]]:
-        """Ask one question about many clips, `batch` at a time and several times faster than one by one.
+        """Ask one question about many clips, `batch` at a time: faster than one by one, and nearly the same words.
 
         Yields:
             (index in `audios`, answer), as the batches are done: clips of similar length go together.
@@ -161,26 +160,26 @@ class Salmonn:
         options = options or GenerationOptions()
         heard = [(index, self.encode(_wave(audio))) for index, audio in enumerate(audios)]
         heard.sort(key=lambda item: len(item[1].tokens))
-        halves = self._halves(instruction, True, ())
         for start in range(0, len(heard), batch):
             indices, clips = zip(*heard[start : start + batch], strict=True)
-            prompts = [self._prepare(halves, clip, options.lora_scale) for clip in clips]
+            prompts = [self.prompt(instruction, clip, options.lora_scale) for clip in clips]
             prefix = prompts[0].prefix  # fresh clips have none of their own: all share the text's
             answers = generate_batch(self.llm, self.tokenizer, [p.rest for p in prompts], options, prefix)
             for index, ids in zip(indices, answers, strict=True):
                 yield index, self.tokenizer.decode(ids).strip()
 
-    def prompt(self, instruction: str, audio: AudioTokens | None, lora_scale: float = 1.0) -> Prepared:
-        """A question about a window, ready for `salmonn_core.decode.generate`."""
-        return self._prepare(self._halves(instruction, audio is not None, ()), audio, lora_scale)
-
-    def _halves(self, instruction: str, has_audio: bool, history: Sequence[tuple[str, str]]) -> PromptHalves:
+    @torch.inference_mode()
+    def prompt(
+        self,
+        instruction: str,
+        audio: AudioTokens | None,
+        lora_scale: float = 1.0,
+        history: Sequence[tuple[str, str]] = (),
+    ) -> Prepared:
+        """A question about a window, ready for `salmonn_core.decode.generate`; arguments as in `stream`."""
         end = self.tokenizer.eos_token + "\n"
         turns = "".join(past_turn(self.config.prompt, asked, said, end) for asked, said in history)
-        return build_prompt(self.config.prompt, instruction, has_audio, turns)
-
-    @torch.inference_mode()
-    def _prepare(self, halves: PromptHalves, audio: AudioTokens | None, lora_scale: float) -> Prepared:
+        halves = build_prompt(self.config.prompt, instruction, audio is not None, turns)
         before, after = self.ids(halves.before), self.ids(halves.after)
         if self.config.prompt.bos:
             before = torch.cat((torch.tensor([self.tokenizer.bos_token_id]), before))
@@ -191,21 +190,14 @@ class Salmonn:
             return Prepared(audio.read[key], self.llm.embed(after))
         positions = len(before) + len(audio.tokens)
         rest = torch.cat((audio.tokens.to(self.llm.dtype), self.llm.embed(after)))
-        return Prepared(
-            self._prefix(before, lora_scale), rest, lambda state: audio.read.update({key: state.cut(positions)})
-        )
+        prefix = self._prefix(*key) if len(before) else None
+        return Prepared(prefix, rest, lambda state: audio.read.update({key: state.cut(positions)}))
 
-    def _prefix(self, ids: Tensor, lora_scale: float) -> State | None:
-        """The KV state of the fixed text before the audio, computed once for each text and LoRA scale."""
-        if not len(ids):
-            return None
-        key = (tuple(ids.tolist()), lora_scale)
-        if key not in self._prefixes:
-            while len(self._prefixes) >= KEPT_PREFIXES:
-                self._prefixes.popitem(last=False)
-            self._prefixes[key], _ = self.llm.prefill([self.llm.embed(ids)], lora_scale)
-        self._prefixes.move_to_end(key)
-        return self._prefixes[key]
+    def _read_prefix(self, ids: tuple[int, ...], lora_scale: float) -> State:
+        """The KV state of the fixed text before the audio; `_prefix` keeps the last few."""
+        state: State
+        state, _ = self.llm.prefill([self.llm.embed(torch.tensor(ids))], lora_scale)
+        return state
 
 
 def _wave(audio: str | Path | np.ndarray) -> np.ndarray:

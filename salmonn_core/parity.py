@@ -28,6 +28,7 @@ from salmonn_core.errors import UserError
 from salmonn_core.fbank import beats_fbank
 from salmonn_core.llm import PeftLlm
 from salmonn_core.model import Salmonn
+from salmonn_core.weights.safe import read_json
 from salmonn_core.whisper import encode_whisper, log_mel
 
 # Largest absolute difference, by the beginning of an array's name; everything else must be equal.
@@ -119,7 +120,7 @@ def open_golden(folder: Path) -> Golden:
     for name in ("outputs.npz", "inputs.npz", "config_set.json"):
         if not (folder / name).exists():
             raise UserError(f"{folder} is no folder of reference vectors: {name} is missing")
-    settings = json.loads((folder / "config_set.json").read_text())
+    settings = read_json(folder / "config_set.json")
     checkpoint = next((folder / n for n in ("salmonn.pth", "salmonn.pth.xz") if (folder / n).exists()), folder)
     files = OfficialFiles(checkpoint, folder / "beats.pt", folder / "whisper", folder / "llama")
     model = Salmonn.from_official(files, precision="fp32", qformer_heads=settings["bert"]["num_attention_heads"])

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from salmonn_core.bridge import Bridge, pad_tokens
+from salmonn_core.loading import part
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, Features, bucketed, load_clips
 from salmonn_core.weights.safe import read_safetensors
@@ -117,8 +118,8 @@ def build(arguments: argparse.Namespace) -> tuple[Aligner, list[Clip], dict[str,
     head = CtcHead(embeddings, sorted(used))
     if arguments.start:
         state = load_file(arguments.start)
-        bridge.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("bridge.")})
-        head.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("head.")})
+        bridge.load_state_dict(part(state, "bridge."))
+        head.load_state_dict(part(state, "head."))
     return Aligner(bridge, head, features, tokenizer), clips, dev
 
 

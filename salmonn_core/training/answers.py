@@ -73,7 +73,7 @@ def main() -> None:
     random.Random(0).shuffle(clips)
     keys = {f"QA:{c.text}": f"{c.row['answer']}." for c in clips if c.row.get("answer")}
     jobs = list(wanted(clips, arguments.questions, arguments.stories))
-    answers = keys | answer_all(*load_llm(arguments.llm, torch.bfloat16), jobs)
+    answers = keys | answer_all(*load_llm(arguments.llm, "bf16"), jobs)
     arguments.out.write_text(json.dumps(answers, indent=0))
 
 

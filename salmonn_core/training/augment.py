@@ -55,6 +55,11 @@ def change_speed(wave: np.ndarray, factor: float) -> np.ndarray:
     return soxr.resample(wave, factor, 1.0).astype(np.float32)
 
 
+def at_peak(wave: np.ndarray) -> np.ndarray:
+    """The same sound at a peak of 0.7; silence stays silent."""
+    return wave * (PEAK / max(1e-3, float(np.abs(wave).max())))
+
+
 def reverberate(wave: np.ndarray, rt60_s: float, rng: np.random.Generator) -> np.ndarray:
     """A synthetic room: exponentially decaying noise after the direct sound."""
     samples = int(rt60_s * SAMPLE_RATE)
@@ -104,7 +109,7 @@ def vary(group: list[Row], sounds: list[Row], rng: random.Random) -> tuple[np.nd
     if rng.random() < TELEPHONE_SHARE:
         done["band_hz"] = 4000
         wave = telephone(wave)
-    wave *= PEAK / max(1e-3, float(np.abs(wave).max()))
+    wave = at_peak(wave)
     return wave, entry | {"augmented": done, "duration_s": round(len(wave) / SAMPLE_RATE, 3)}
 
 

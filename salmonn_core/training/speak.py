@@ -15,15 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 from tqdm import tqdm
 
+from salmonn_core.training.augment import at_peak, change_speed
 from salmonn_core.training.texts import Sentence, plain, readings, sentences
 from salmonn_core.training.voices import ESPEAK_VOICES, FLITE_VOICES, SAMPLE_RATE, Kokoro, espeak, flite
 
 # Voices that training never hears; word error rates on "unseen voices" are measured on these.
 HELD_OUT = ("af_sarah", "am_puck", "bf_lily", "bm_lewis")
-PEAK = 0.7
 
 
 @dataclass(frozen=True)
@@ -84,10 +83,10 @@ def render(take: Take, kokoro: Kokoro | None) -> np.ndarray:
         wave = kokoro.speak(take.sentence.text, take.mixture, take.speed)
     elif take.engine == "flite":
         # flite's four voices become many: played faster or slower, formants and pitch move together.
-        wave = soxr.resample(flite(take.voice, take.sentence.text), take.speed, 1.0).astype(np.float32)
+        wave = change_speed(flite(take.voice, take.sentence.text), take.speed)
     else:
         wave = espeak(take.voice, take.sentence.text, int(165 * take.speed))
-    return wave * (PEAK / max(1e-3, float(np.abs(wave).max())))
+    return at_peak(wave)
 
 
 def entry(take: Take, path: str, wave: np.ndarray) -> dict[str, object]:

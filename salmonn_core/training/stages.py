@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from salmonn_core.bridge import Bridge
 from salmonn_core.config import LoraConfig, PromptConfig
-from salmonn_core.loading import load_llm, lora_state, with_lora
+from salmonn_core.loading import load_llm, lora_state, part, with_lora
 from salmonn_core.prompts import build_prompt
 from salmonn_core.training.align import CtcHead
 from salmonn_core.training.classify import SMALL
@@ -90,7 +90,7 @@ class Trainee:
 
 
 def build(arguments: argparse.Namespace) -> Trainee:
-    llm, tokenizer = load_llm(arguments.llm, torch.float32)
+    llm, tokenizer = load_llm(arguments.llm, "fp32")
     llm.requires_grad_(False)
     llm = with_lora(llm, TINY_LORA)
     for name, parameter in llm.named_parameters():
@@ -102,19 +102,15 @@ def build(arguments: argparse.Namespace) -> Trainee:
     embeddings = read_safetensors(arguments.llm / "model.safetensors")["model.embed_tokens.weight"]
     bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1])
     head = CtcHead(embeddings, tokens)
-    bridge.load_state_dict(_part(state, "bridge."))
-    head.load_state_dict(_part(state, "head."))
+    bridge.load_state_dict(part(state, "bridge."))
+    head.load_state_dict(part(state, "head."))
     trainee = Trainee(bridge, head, llm, tokenizer, Features(arguments.whisper, arguments.beats, SMALL))
-    lora = _part(state, "lora.")
+    lora = part(state, "lora.")
     if lora:
         llm.load_state_dict(lora, strict=False)  # a subset by design; its names were checked when saved
     else:
         _match_norm(trainee, embeddings)
     return trainee
-
-
-def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
 
 def _match_norm(trainee: Trainee, embeddings: Tensor) -> None:

@@ -54,7 +54,7 @@ def _folder(spec: str, report: Report) -> Path:
     if Path(spec).exists() or not is_hub_id(spec):
         return locate(spec)
     report(f"fetching {spec}")
-    return hub_folder(spec)
+    return hub_folder(spec, pickled=True)
 
 
 def convert(

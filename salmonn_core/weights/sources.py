@@ -122,9 +122,9 @@ def locate(name: str) -> Path:
     if is_complete(folder):
         return folder
     if Path(name).is_dir():
-        if (Path(name) / "config.json").exists():
+        if is_complete(Path(name)) or any(Path(name).glob("pytorch_model*.bin")):
             return Path(name)
-        raise UserError(f"{name} is no model folder: it has no config.json")
+        raise UserError(f"{name} is no model folder: it needs config.json and *.safetensors")
     if is_hub_id(name):
         return hub_folder(name, local_files_only=True)
     raise UserError(f"the weights of {name} are not on this machine; run: assistant weights pull")
@@ -330,8 +330,11 @@ def is_hub_id(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith(".")
 
 
-def hub_folder(name: str, local_files_only: bool = False) -> Path:
-    """A model of the Hub in the Hub's own cache, fetched if need be; pickled weights only where nothing else is.
+def hub_folder(name: str, local_files_only: bool = False, pickled: bool = False) -> Path:
+    """A model of the Hub in the Hub's own cache, fetched if need be.
+
+    Args:
+        pickled: fetch pickled weights where there are no others, to be rewritten by `weights.official`.
 
     Raises:
         UserError: it could not be had.
@@ -343,7 +346,7 @@ def hub_folder(name: str, local_files_only: bool = False) -> Path:
         folder = Path(
             snapshot_download(name, allow_patterns=[*texts, "*.safetensors"], local_files_only=local_files_only)
         )
-        if not any(folder.glob("*.safetensors")):
+        if pickled and not any(folder.glob("*.safetensors")):
             snapshot_download(name, allow_patterns=["pytorch_model*.bin"], local_files_only=local_files_only)
     return folder
 

@@ -25,6 +25,7 @@ from salmonn_core.bridge import Bridge, pad_tokens
 from salmonn_core.loading import part
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, Features, bucketed, load_clips
+from salmonn_core.training.pieces import Pieces
 from salmonn_core.weights.safe import read_safetensors
 
 INITIAL_SCALE = 20.0
@@ -78,10 +79,10 @@ class Aligner:
     bridge: Bridge
     head: CtcHead
     features: Features
-    tokenizer: object
+    pieces: Pieces
 
     def ids(self, clip: Clip) -> list[int]:
-        return list(self.tokenizer(" " + clip.text).input_ids)  # type: ignore[operator]
+        return self.pieces.ids(clip.text)
 
     def tokens(self, clips: list[Clip]) -> list[Tensor]:
         pairs = [self.features[clip.path] for clip in clips]
@@ -90,7 +91,7 @@ class Aligner:
     def word_error_rate(self, clips: list[Clip]) -> float:
         self.bridge.eval()
         with torch.inference_mode():
-            said = [self.tokenizer.decode(self.head.greedy(t)).strip() for t in self.tokens(clips)]  # type: ignore[attr-defined]
+            said = [self.pieces.text(self.head.greedy(t)) for t in self.tokens(clips)]
         self.bridge.train()
         return float(jiwer.wer([clip.text for clip in clips], said))
 
@@ -105,14 +106,12 @@ def save(aligner: Aligner, path: Path, step: int) -> None:
 
 
 def build(arguments: argparse.Namespace) -> tuple[Aligner, list[Clip], dict[str, list[Clip]]]:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(arguments.llm)
+    pieces = Pieces(arguments.llm)
     embeddings = read_safetensors(arguments.llm / "model.safetensors")["model.embed_tokens.weight"]
     features = Features(arguments.whisper, arguments.beats, SMALL)
     clips = [clip for clip in load_clips(arguments.train) if clip.path in features]
     dev = {p.parent.name + "/" + p.stem: [c for c in load_clips([p]) if c.path in features] for p in arguments.dev}
-    used = {t for part in (clips, *dev.values()) for c in part for t in tokenizer(" " + c.text).input_ids}
+    used = {t for part in (clips, *dev.values()) for c in part for t in pieces.ids(c.text)}
     bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1])
     silence_missing_stream(bridge)
     head = CtcHead(embeddings, sorted(used))
@@ -120,7 +119,7 @@ def build(arguments: argparse.Namespace) -> tuple[Aligner, list[Clip], dict[str,
         state = load_file(arguments.start)
         bridge.load_state_dict(part(state, "bridge."))
         head.load_state_dict(part(state, "head."))
-    return Aligner(bridge, head, features, tokenizer), clips, dev
+    return Aligner(bridge, head, features, pieces), clips, dev
 
 
 def silence_missing_stream(bridge: Bridge) -> None:

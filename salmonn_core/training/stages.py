@@ -27,6 +27,7 @@ from salmonn_core.prompts import build_prompt
 from salmonn_core.training.align import CtcHead
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, Features, bucketed, load_clips
+from salmonn_core.training.pieces import Pieces
 from salmonn_core.training.tasks import Example, allowed, draw
 from salmonn_core.weights.safe import read_safetensors
 
@@ -49,6 +50,7 @@ class Trainee:
     head: CtcHead
     llm: Any
     tokenizer: Any
+    pieces: Pieces
     features: Features
 
     def ids(self, text: str) -> Tensor:
@@ -82,7 +84,7 @@ class Trainee:
         return pad(rows, batch_first=True), pad(labels, batch_first=True, padding_value=IGNORED)
 
     def _ctc(self, examples: list[Example], audio: list[Tensor]) -> Tensor:
-        targets = [list(self.tokenizer(" " + e.clip.text).input_ids) for e in examples]
+        targets = [self.pieces.ids(e.clip.text) for e in examples]
         known = [i for i, t in enumerate(targets) if all(token in self.head.class_of for token in t)]
         if not known:
             return torch.zeros(())
@@ -104,7 +106,8 @@ def build(arguments: argparse.Namespace) -> Trainee:
     head = CtcHead(embeddings, tokens)
     bridge.load_state_dict(part(state, "bridge."))
     head.load_state_dict(part(state, "head."))
-    trainee = Trainee(bridge, head, llm, tokenizer, Features(arguments.whisper, arguments.beats, SMALL))
+    features = Features(arguments.whisper, arguments.beats, SMALL)
+    trainee = Trainee(bridge, head, llm, tokenizer, Pieces(arguments.llm), features)
     lora = part(state, "lora.")
     if lora:
         llm.load_state_dict(lora, strict=False)  # a subset by design; its names were checked when saved

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assistant.conversation import Turns
 from assistant.plugin_host import PluginHost
 from assistant.profile import Profile, load
 from assistant.records import FRAME_SAMPLES, SAMPLE_RATE, AudioWindow, Prompt
+from assistant.turns import Turns
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"

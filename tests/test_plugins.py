@@ -87,7 +87,7 @@ def test_the_highest_claim_answers(turns, host):
 
 
 def test_a_profile_pins_generation_settings_over_the_skill(core, host):
-    from assistant.conversation import Turns
+    from assistant.turns import Turns
 
     profile = load("default")
     generation = profile.generation.model_copy(update={"lora_scale": 0.5})

@@ -6,11 +6,11 @@ import time
 import numpy as np
 import pytest
 
-from assistant.conversation import Turns
 from assistant.events import LevelMeasured
 from assistant.plugin_host import PluginHost
 from assistant.tui.app import AssistantApp
 from assistant.tui.widgets import LevelMeter, StatusLine, TurnView
+from assistant.turns import Turns
 from tests.conftest import ArraySource, FakeCore, LoudIsVoice, silence, tone
 
 SAYING = np.concatenate((silence(1), tone(1), silence(1.5)))

@@ -10,11 +10,11 @@ from assistant.audio.segmenter import SILENCE_DBFS, level_dbfs
 from assistant.audio.source import read_wave
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_turns
-from assistant.conversation import Turns
 from assistant.errors import UserError
 from assistant.events import Responded, WindowDropped
 from assistant.profile import load
 from assistant.records import SAMPLE_RATE, AudioWindow, Skill
+from assistant.turns import Turns
 
 SILENT_DBFS = -75.0
 LIMIT_SAMPLES = 30 * SAMPLE_RATE

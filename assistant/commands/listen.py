@@ -10,7 +10,6 @@ from types import FrameType
 from assistant.audio.vad import WebRtcDetector
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_source, make_turns
-from assistant.conversation import Session
 from assistant.events import (
     DeviceLost,
     ErrorRaised,
@@ -22,6 +21,7 @@ from assistant.events import (
     WindowClosed,
 )
 from assistant.profile import load
+from assistant.session import Session
 
 
 def print_event(event: Event) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from assistant.audio.source import FileSource, Source, StdinSource
-from assistant.conversation import Turns
 from assistant.core import load_core
 from assistant.errors import UserError
 from assistant.plugin_host import PluginHost
 from assistant.profile import Profile
+from assistant.turns import Turns
 
 Report = Callable[[str, str], None]
 

@@ -17,7 +17,6 @@ from textual.widgets import Footer, Static
 from assistant.audio.source import Source
 from assistant.audio.vad import VoiceDetector, WebRtcDetector
 from assistant.commands.setup import make_turns
-from assistant.conversation import Session, Turns
 from assistant.errors import UserError
 from assistant.events import (
     DeviceLost,
@@ -35,7 +34,9 @@ from assistant.events import (
     WindowOpened,
 )
 from assistant.profile import Profile
+from assistant.session import Session
 from assistant.tui.widgets import LevelMeter, StatusLine, TurnView
+from assistant.turns import Turns
 
 METER_EVERY = 3  # frames of 30 ms: about eleven updates a second
 MakeTurns = Callable[[Profile, Callable[[str, str], None]], Turns]

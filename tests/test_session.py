@@ -4,9 +4,10 @@ import threading
 
 import numpy as np
 
-from assistant.conversation import Session, Turns
 from assistant.errors import UserError
 from assistant.events import ErrorRaised, Listening, Responded, Stopped, TokenGenerated, TurnStarted, WindowClosed
+from assistant.session import Session
+from assistant.turns import Turns
 from tests.conftest import ArraySource, FakeCore, LoudIsVoice, silence, tone, window
 
 TWO_SAYINGS = np.concatenate((silence(1), tone(1), silence(1.5), tone(1), silence(1.5)))

@@ -100,11 +100,16 @@ class TokenGenerated(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Responded(Event):
-    """An answer is complete (or was cancelled: see `response.end`)."""
+    """An answer is complete (or was cancelled: see `response.end`).
+
+    `seen_by` names the plugins that were given the window; `left_machine` is true if one of them declared network use.
+    """
 
     name: ClassVar[str] = "response"
     response: Response
     audio_s: float
+    seen_by: tuple[str, ...] = ()
+    left_machine: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         response = self.response

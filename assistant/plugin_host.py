@@ -12,7 +12,7 @@ import pluggy
 
 from assistant import hookspecs
 from assistant.errors import UserError
-from assistant.records import AudioWindow, Prompt, Response, Skill
+from assistant.records import AudioWindow, HookRecorder, Prompt, Response, Skill
 
 STRIKES = 3
 T = TypeVar("T")
@@ -63,6 +63,7 @@ class PluginHost:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._settings, self._report = settings, report
+        self.recorder: HookRecorder | None = None
         self.plugins: dict[str, PluginState] = {}
         for state in discover():
             if not (safe and not state.bundled):
@@ -94,11 +95,14 @@ class PluginHost:
 
     def _call(self, state: PluginState, implementation: Any, hook: str, arguments: dict[str, Any]) -> Any:
         try:
-            return implementation.function(*(arguments[name] for name in implementation.argnames))
+            result = implementation.function(*(arguments[name] for name in implementation.argnames))
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises, it is named and counted
             said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             self._strike(state, f"failed in {hook}: {said}")
             return None
+        if self.recorder is not None:
+            self.recorder(state.name, hook, arguments, result)
+        return result
 
     def _strike(self, state: PluginState, message: str) -> None:
         state.strikes += 1

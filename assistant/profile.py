@@ -70,6 +70,15 @@ class GenerationProfile(_Strict):
     repetition_penalty: float | None = Field(None, ge=1, le=2)
 
 
+class HistorySettings(_Strict):
+    """What is kept of a session, and for how long."""
+
+    keep_text: bool = Field(True, description="prompts, answers and records")
+    keep_audio: bool = Field(False, description="the sound of each window that was answered")
+    days: int | None = Field(30, ge=1, description="older turns are removed; empty keeps them")
+    path: str | None = Field(None, description="the file; empty is history.db in the platform's data folder")
+
+
 class Profile(_Strict):
     """One way for the assistant to behave."""
 
@@ -79,6 +88,7 @@ class Profile(_Strict):
     hearing: HearingSettings = HearingSettings()
     answer: AnswerSettings = AnswerSettings()
     generation: GenerationProfile = GenerationProfile()
+    history: HistorySettings = HistorySettings()
     plugins: Mapping[str, Mapping[str, Any]] = {}
     safe: Literal[True, False] = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -123,3 +123,9 @@ class Skill:
     instruction: str
     kinds: frozenset[WindowKind] = frozenset({"speech", "sound"})
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class HookRecorder(Protocol):
+    """Told of every call of a plugin's hook after it returned, with what it was given and what it gave back."""
+
+    def __call__(self, plugin: str, hook: str, inputs: Mapping[str, Any], output: Any) -> None: ...

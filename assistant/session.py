@@ -19,6 +19,7 @@ from assistant.turns import Turns
 Emit = Callable[[Event], None]
 WAITING_WINDOWS = 4  # a live loop further behind than this drops the oldest window, and says so
 DROP_REPORT_S = 1.0
+TOO_FAR_BEHIND = "too many windows wait for an answer"
 
 
 class Session:
@@ -152,4 +153,4 @@ class Session:
         except queue.Empty:
             return
         if oldest is not None:
-            self._emit(WindowDropped(window=oldest.id, reason="too many windows wait for an answer"))
+            self._emit(WindowDropped(window=oldest.id, reason=TOO_FAR_BEHIND))

@@ -32,6 +32,8 @@ from assistant.records import SAMPLE_RATE, AudioWindow, Prompt, WindowEnd, Windo
 
 FORMAT = 1
 FULL_SCALE = 32_768.0
+LINES = ("events", "calls", "hooks")
+FILES = ("recording.json", "profile.yaml", "audio.raw", "audio.flac", *(f"{name}.jsonl" for name in LINES))
 Emit = Callable[[Event], None]
 
 
@@ -91,7 +93,7 @@ class Recording:
             (folder / "profile.yaml").write_text(text, encoding="utf-8")
             self._write_about()
             self._audio: BinaryIO = (folder / "audio.raw").open("wb")
-            self._lines = {name: (folder / f"{name}.jsonl").open("ab") for name in ("events", "calls", "hooks")}
+            self._lines = {name: (folder / f"{name}.jsonl").open("ab") for name in LINES}
         except OSError as error:
             raise UserError(f"cannot record into {folder}: {error.strerror or error}") from error
         self._worker = Background("recording", self._failed)
@@ -253,6 +255,8 @@ def _make_empty(folder: Path) -> None:
         folder.chmod(0o700)
         if any(folder.iterdir()):
             raise UserError(f"{folder} is not empty; name a new folder for the recording")
+        for name in FILES:
+            (folder / name).touch(mode=0o600)
     except OSError as error:
         raise UserError(f"cannot record into {folder}: {error.strerror or error}") from error
 

@@ -65,7 +65,8 @@ def _print(pairs: list[Difference], changed: dict[str, list[str | None]]) -> Non
             print(f"  - {key}: {then}\n  + {key}: {now}")
     different = sum(bool(pair.changes) for pair in pairs)
     unanswered = sum(pair.unanswered for pair in pairs if pair.recorded)
-    print(f"{len(pairs)} windows: {f'{different} differ' if different else 'identical'}")
+    verdict = f"{different} not the same" if different else "identical"
+    print(f"{len(pairs)} window{'' if len(pairs) == 1 else 's'}: {verdict}")
     if unanswered:
         print(f"{unanswered} had no answer then (too far behind, or stopped); only their cuts are compared")
     for name, (before, here) in changed.items():

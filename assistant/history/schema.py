@@ -49,15 +49,15 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str
     """Bring the file to the newest version, all or nothing.
 
     Raises:
-        UserError: it is somebody else's database, or of a newer version; it is left as it is.
+        UserError: as `check_version`.
     """
-    version = _version(connection, path, len(migrations))
+    version = check_version(connection, path, len(migrations))
     if version == len(migrations):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have done it while this one waited for the lock.
-        for script in migrations[_version(connection, path, len(migrations)) :]:
+        for script in migrations[check_version(connection, path, len(migrations)) :]:
             _run(connection, script)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(migrations)}")
@@ -67,7 +67,12 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str
         raise
 
 
-def _version(connection: sqlite3.Connection, path: Path, newest: int) -> int:
+def check_version(connection: sqlite3.Connection, path: Path, newest: int = len(MIGRATIONS)) -> int:
+    """The file's version, 0 if it is new.
+
+    Raises:
+        UserError: it is another program's database, or of a newer version.
+    """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if tables and connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:

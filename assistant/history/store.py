@@ -17,7 +17,7 @@ from platformdirs import user_data_path
 
 from assistant.errors import UserError
 from assistant.history.records import KeptTurn, SessionInfo, WindowInfo
-from assistant.history.schema import migrate
+from assistant.history.schema import check_version, migrate
 from assistant.profile import HistorySettings
 
 BUSY_S = 5.0
@@ -73,6 +73,7 @@ class HistoryStore:
 
     def _prepare(self) -> None:
         self._connection.row_factory = sqlite3.Row
+        check_version(self._connection, self.path)  # before anything is changed in a file that may not be ours
         # In this order: the file can only learn to shrink before it holds anything.
         for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = WAL", "secure_delete = ON", "foreign_keys = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
@@ -193,7 +194,8 @@ class HistoryStore:
             # A deleted word stays in the index's old segments until they are merged.
             run("INSERT INTO words (words) VALUES ('optimize')")
         with self._explained():
-            self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+            # It gives a row without columns for each page, and `execute` would stop at the first.
+            self._connection.executescript("PRAGMA incremental_vacuum")
             self._empty_the_log()
         return count
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -100,7 +101,7 @@ class HistoryWriter:
         with self._lock:
             self._settings = profile.history
             self._session = SessionInfo(time.time(), profile.name, profile.core.model, self._session.device)
-        self._worker.do(self._close)
+            self._expire_at = 0.0
 
     def hear(self, frame: np.ndarray) -> None:
         """Remember a frame, (480,) float32, if the profile keeps audio."""
@@ -199,24 +200,26 @@ class HistoryWriter:
         if heard:
             heard.audio = None
         if self.keeps:
-            self._worker.do(partial(self._write, turn, audio))
+            self._worker.do(partial(self._write, history_path(self._settings), turn, audio))
 
-    def _write(self, turn: KeptTurn, audio: np.ndarray | None) -> None:
+    def _write(self, path: Path, turn: KeptTurn, audio: np.ndarray | None) -> None:
         """Runs in the writer's thread, as everything below does."""
-        self._opened().add(turn, None if audio is None else flac(audio))
+        self._opened(path).add(turn, None if audio is None else flac(audio))
         self._complained = ""
+        self._expire()
 
-    def _opened(self) -> HistoryStore:
-        if self._store is None:
-            self._store = HistoryStore(history_path(self._settings))
+    def _opened(self, path: Path) -> HistoryStore:
+        if self._store is None or self._store.path != path:
+            self._close()
+            self._store = HistoryStore(path)
         return self._store
 
     def _expire(self) -> None:
         """At the start and then once a day; looking makes no file."""
-        if time.monotonic() < self._expire_at or not history_path(self._settings).exists():
-            return
-        self._expire_at = time.monotonic() + DAY_S
-        self._opened().expire(self._settings.days)
+        path = history_path(self._settings)
+        if time.monotonic() >= self._expire_at and path.exists():
+            self._expire_at = time.monotonic() + DAY_S
+            self._opened(path).expire(self._settings.days)
 
     def _close(self) -> None:
         if self._store is not None:

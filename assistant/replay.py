@@ -69,7 +69,7 @@ class ReplayCore:
         self.interrupt: Callable[[], None] = lambda: None
         self._kinds: dict[str, WindowKind] = {}
         self._failed: dict[str, str] = {}
-        self._streams: dict[str, dict[str, Any]] = {}
+        self._streams: dict[str, list[dict[str, Any]]] = {}
         for call in recorded.calls:
             self._take(call)
 
@@ -79,10 +79,14 @@ class ReplayCore:
         elif call["call"] == "encode":
             self._failed[call["sound"]] = call["error"]
         else:
-            key = _key(call["sound"], call["prompt"])
-            # Asked twice, the whole answer counts and not the one that was thrown away.
-            if key not in self._streams or not call["cancelled"]:
-                self._streams[key] = call
+            self._add(self._streams.setdefault(_key(call["sound"], call["prompt"]), []), call)
+
+    def _add(self, calls: list[dict[str, Any]], call: dict[str, Any]) -> None:
+        """A whole answer counts, and not one to the same question that was thrown away."""
+        if not call["cancelled"]:
+            calls[:] = [earlier for earlier in calls if not earlier["cancelled"]]
+        if not call["cancelled"] or all(earlier["cancelled"] for earlier in calls):
+            calls.append(call)
 
     def encode(self, samples: np.ndarray) -> str:
         sound = fingerprint(samples)
@@ -95,10 +99,12 @@ class ReplayCore:
         return self._kinds.get(audio, "speech")
 
     def stream(self, audio: str, prompt: Prompt, cancelled: Callable[[], bool] = NEVER) -> Iterator[str]:
-        call = self._streams.get(_key(audio, json.loads(json.dumps(asdict(prompt)))))
-        if call is None:
+        calls = self._streams.get(_key(audio, json.loads(json.dumps(asdict(prompt)))))
+        if not calls:
             yield NOT_RECORDED
             return
+        # The same sound twice in a session, such as a loop in a file: the answers come in their order.
+        call = calls.pop(0) if len(calls) > 1 else calls[0]
         yield from call["pieces"]
         if "error" in call:
             raise UserError(call["error"])

@@ -3,6 +3,7 @@
 import io
 import json
 import stat
+import subprocess
 import sys
 import threading
 
@@ -25,6 +26,8 @@ from assistant.replay import NOT_RECORDED, ReplayCore, ReplaySource, compare, re
 from assistant.session import Session
 from assistant.turns import Turns
 from tests.conftest import ROOT, ArraySource, FakeCore, LoudIsVoice, silence, tone
+from tests.test_live import as_microphone_file, events_until, virtual_microphone  # noqa: F401 - a fixture
+from tests.test_live import listen as hear
 
 SAYING = np.concatenate((silence(1), tone(1), silence(1.5)))
 THREE_SAYINGS = np.concatenate([np.concatenate((silence(1), tone(1, hertz=f), silence(1.5))) for f in (300, 400, 500)])
@@ -347,15 +350,21 @@ def test_other_versions_than_then_are_named(monkeypatch, record, capsys):
     assert "recorded with numpy 1.0" in capsys.readouterr().err
 
 
+@pytest.mark.microphone
 @pytest.mark.weights
 @pytest.mark.slow
-def test_the_real_model_gives_the_same_answer_again(assistant, tmp_path):
-    folder, file = str(tmp_path / "rec"), ROOT / "examples/please-try-later.wav"
-    wave, _ = soundfile.read(file, dtype="int16")
-    raw = tmp_path / "a.raw"
-    raw.write_bytes(wave.tobytes())
-    with raw.open("rb") as stdin:
-        assert assistant("listen", "-i", "-", "--record", folder, stdin=stdin).returncode == 0
-    assert assistant("replay", folder).returncode == 0
-    live = assistant("replay", folder, "--live")
-    assert (live.returncode, live.stdout) == (0, "1 window: identical\n")
+def test_a_real_microphone_session_gives_the_same_again(virtual_microphone, tmp_path):
+    folder = str(tmp_path / "rec")
+    process = hear(virtual_microphone, "--for", "120", "--record", folder)
+    assert events_until(process, "listening", 60)[-1]["event"] == "listening"
+    saying = as_microphone_file(tmp_path)
+    subprocess.run(["paplay", "--device=vmic", str(saying)], env=virtual_microphone, check=True)
+    assert events_until(process, "response", 60)[-1]["event"] == "response"
+    process.terminate()
+    process.communicate(timeout=30)
+    for arguments in ([folder], [folder, "--live"]):
+        command = [sys.executable, "-m", "assistant", "replay", *arguments, "--json"]
+        again = subprocess.run(command, env=virtual_microphone, capture_output=True, text=True, cwd=ROOT)
+        rows = [json.loads(line) for line in again.stdout.splitlines()]
+        assert (again.returncode, rows[-1]["different"]) == (0, 0), again.stdout + again.stderr
+        assert any(row["recorded"].get("answer") for row in rows[:-1])

@@ -12,7 +12,7 @@ import json
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from functools import partial
 from importlib import metadata
@@ -193,6 +193,9 @@ class RecordingCore:
         except UserError as error:
             self._report({"call": "encode", "sound": sound, "error": str(error)})
             raise
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        return "+".join(sound for sound, _ in parts), self._core.join([inner for _, inner in parts])
 
     def kind(self, audio: Any) -> WindowKind:
         sound, inner = audio

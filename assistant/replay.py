@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from assistant.actions import Action
 from assistant.audio.source import cut
 from assistant.audio.vad import VoiceDetector
 from assistant.core import NEVER
 from assistant.errors import UserError
-from assistant.events import Event, LevelMeasured
+from assistant.events import ActionTaken, Event, LevelMeasured
 from assistant.recording import Recorded, fingerprint, plain
-from assistant.records import Prompt, WindowEnd, WindowKind
+from assistant.records import AudioWindow, Prompt, WindowEnd, WindowKind
 from assistant.session import TOO_FAR_BEHIND, Session
 from assistant.turns import Turns
 
@@ -32,6 +33,7 @@ COMPARED = (
     "answer",
     "slots",
     "end",
+    "follow_ups",
 )
 ANSWER = COMPARED[4:]
 Row = Mapping[str, Any]
@@ -94,6 +96,9 @@ class ReplayCore:
             raise UserError(self._failed[sound])
         return sound
 
+    def join(self, parts: Sequence[str]) -> str:
+        return "+".join(parts)
+
     def kind(self, audio: str) -> WindowKind:
         """As the model heard it then; speech for a window that it never heard."""
         return self._kinds.get(audio, "speech")
@@ -128,10 +133,16 @@ def replay(source: ReplaySource, detector: VoiceDetector, turns: Turns, heard: C
 
     session = Session(source, detector, turns, emit)
     source.cut_now = session.cut_now
+    turns.act = _told
     if isinstance(turns.core, ReplayCore):
         turns.core.interrupt = turns.cancel.set
     session.run()
     return rows(json.loads(json.dumps(event.as_dict(), default=plain, skipkeys=True)) for event in events)
+
+
+def _told(action: Action, window: AudioWindow, skill: str) -> Event:
+    """What a skill asked for was done when it was recorded; doing it again would surprise its owner."""
+    return ActionTaken(window=window.id, skill=skill, kind=type(action).__name__.lower(), values={})
 
 
 def rows(events: Iterable[Mapping[str, Any]]) -> list[Row]:
@@ -142,15 +153,25 @@ def rows(events: Iterable[Mapping[str, Any]]) -> list[Row]:
         if event["event"] == "window_closed":
             keys = ("window", "start_s", "duration_s", "kind", "reason")
             found[event["window"]] = {key: event[key] for key in keys}
-        elif row is None or "answer" in row:
-            continue  # asked once more, by hand: what came first is compared
-        elif event["event"] == "window_dropped":
-            row["dropped"] = event["reason"]
-        elif event["event"] == "turn_started":
-            row |= {"heard_as": event["kind"], "skill": event["skill"], "prompt": event["prompt"]}
-        elif event["event"] == "response":
-            row |= {"answer": event["text"], "slots": event.get("slots"), "end": event["end"]}
+        elif row is not None:
+            _tell(row, event)
     return list(found.values())
+
+
+def _tell(row: dict[str, Any], event: Mapping[str, Any]) -> None:
+    if event["event"] == "window_dropped":
+        row["dropped"] = event["reason"]
+        return
+    if event["event"] == "turn_started":
+        told = {"heard_as": event["kind"], "skill": event["skill"], "prompt": event["prompt"]}
+    elif event["event"] == "response":
+        told = {"answer": event["text"], "slots": event.get("slots"), "end": event["end"]}
+    else:
+        return
+    if "answer" in row:  # a skill asked about its window once more
+        row.setdefault("follow_ups", []).append(told)
+    else:
+        row |= told
 
 
 @dataclass(frozen=True)

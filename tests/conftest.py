@@ -40,6 +40,9 @@ class FakeCore:
     def kind(self, audio: Any) -> Any:
         return self.hears
 
+    def join(self, parts: Any) -> Any:
+        return sum(parts)
+
     def stream(self, audio: Any, prompt: Prompt, cancelled: Callable[[], bool] = lambda: False) -> Iterator[str]:
         self.asked.append(prompt)
         for word in self.words:
@@ -93,6 +96,13 @@ def window(seconds: float = 1.0, kind: str = "speech") -> AudioWindow:
     return AudioWindow(1, tone(seconds), kind, 0.0, "silence", -17.0, "array")  # type: ignore[arg-type]
 
 
+@pytest.fixture(autouse=True)
+def _own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's own configuration or data."""
+    monkeypatch.setenv("ASSISTANT_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("ASSISTANT_DATA", str(tmp_path / "data"))
+
+
 @pytest.fixture
 def profile() -> Profile:
     return load("default")
@@ -105,7 +115,7 @@ def reports() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def host(profile: Profile, reports: list[tuple[str, str]]) -> PluginHost:
-    return PluginHost(profile.plugins, lambda name, message: reports.append((name, message)))
+    return PluginHost(profile, lambda name, message: reports.append((name, message)))
 
 
 @pytest.fixture

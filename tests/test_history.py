@@ -21,7 +21,7 @@ from assistant.commands.history import parse_time
 from assistant.commands.keeping import keeping
 from assistant.errors import UserError
 from assistant.events import ErrorRaised, Responded, TokenGenerated
-from assistant.history import HistoryStore, HistoryWriter, KeptTurn, SessionInfo, WindowInfo, privacy_line, wipe
+from assistant.history import HistoryStore, HistoryWriter, KeptSession, KeptTurn, KeptWindow, privacy_line, wipe
 from assistant.history import schema as schema_module
 from assistant.history.export import srt, vtt
 from assistant.profile import HistorySettings
@@ -44,10 +44,10 @@ def file(settings, tmp_path):
 
 
 def a_turn(answer="the kettle boils", age_s=0.0, number=1, session=None, **changes):
-    window = WindowInfo(number, time.time() - age_s, 2.0 * number, 1.5, "silence", -20.0)
+    window = KeptWindow(number, time.time() - age_s, 2.0 * number, 1.5, "silence", -20.0)
     values = {"kind": "speech", "skill": "spoken-qa", "prompt": "What is it?", "answer": answer, "slots": None}
     values |= {"timings_ms": {"total": 12.0}, "end": "done"} | changes
-    return KeptTurn(session=session or SessionInfo(0.0, "default", "fake", "array"), window=window, **values)
+    return KeptTurn(session=session or KeptSession(0.0, "default", "fake", "array"), window=window, **values)
 
 
 def listen(profile, turns, history, wave=TWO_SAYINGS, during=lambda kept, session, event: None):
@@ -224,7 +224,7 @@ def test_a_number_is_not_given_twice(file):
 
 
 def test_a_window_stays_while_another_turn_is_about_it(file):
-    session = SessionInfo(0.0, "default", "fake", "array")
+    session = KeptSession(0.0, "default", "fake", "array")
     with HistoryStore(file) as store:
         first = store.add(a_turn(session=session), b"sound")
         again = store.add(a_turn("asked again", session=session))

@@ -40,7 +40,7 @@ class Keeping:
         """Record the model's and the plugins' calls, if a recording was asked for."""
         if self._recording:
             turns.core = self._recording.core(turns.core)
-            turns.host.recorder = self._recording.hook
+            turns.host.calls.recorder = self._recording.hook
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class SessionInfo:
+class KeptSession:
     """One run of the loop, or one `ask --keep`.
 
     Attributes:
@@ -26,7 +26,7 @@ class SessionInfo:
 
 
 @dataclass(frozen=True)
-class WindowInfo:
+class KeptWindow:
     """One window as the gate cut it.
 
     Attributes:
@@ -58,8 +58,8 @@ class KeptTurn:
         left_machine: whether one of them declared that it uses the network.
     """
 
-    session: SessionInfo
-    window: WindowInfo
+    session: KeptSession
+    window: KeptWindow
     kind: str
     skill: str
     prompt: str | None

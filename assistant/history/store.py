@@ -16,7 +16,7 @@ from typing import Any, Self
 from platformdirs import user_data_path
 
 from assistant.errors import UserError
-from assistant.history.records import KeptTurn, SessionInfo, WindowInfo
+from assistant.history.records import KeptSession, KeptTurn, KeptWindow
 from assistant.history.schema import check_version, migrate
 from assistant.profile import HistorySettings
 
@@ -271,11 +271,11 @@ def _packed(value: Any) -> str | None:
 
 
 def _turn(row: sqlite3.Row) -> KeptTurn:
-    window = WindowInfo(
+    window = KeptWindow(
         row["number"], row["closed_at"], row["start_s"], row["duration_s"], row["reason"], row["level_dbfs"]
     )
     return KeptTurn(
-        session=SessionInfo(row["started_at"], row["profile"], row["model"], row["device"], row["uid"]),
+        session=KeptSession(row["started_at"], row["profile"], row["model"], row["device"], row["uid"]),
         window=window,
         kind=row["kind"],
         skill=row["skill"],

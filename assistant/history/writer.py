@@ -26,7 +26,7 @@ from assistant.events import (
     WindowClosed,
     WindowDropped,
 )
-from assistant.history.records import KeptTurn, SessionInfo, WindowInfo
+from assistant.history.records import KeptSession, KeptTurn, KeptWindow
 from assistant.history.store import DAY_S, HistoryStore, history_path, wipe
 from assistant.profile import Profile
 from assistant.records import SAMPLE_RATE
@@ -41,7 +41,7 @@ Emit = Callable[[Event], None]
 class _Heard:
     """A window that was closed, and its sound until that is stored."""
 
-    info: WindowInfo
+    info: KeptWindow
     audio: np.ndarray | None
 
 
@@ -67,7 +67,7 @@ class HistoryWriter:
 
     def __init__(self, profile: Profile, emit: Emit) -> None:
         self._settings, self._emit = profile.history, emit
-        self._session = SessionInfo(time.time(), profile.name, profile.core.model, "")
+        self._session = KeptSession(time.time(), profile.name, profile.core.model, "")
         self._lock = threading.Lock()  # the ears and the answers come from two threads
         self._memory = Memory(LONGEST_WINDOW_S)
         self._windows: dict[int, _Heard] = {}
@@ -100,7 +100,7 @@ class HistoryWriter:
         """Go on under another profile, and into its file."""
         with self._lock:
             self._settings = profile.history
-            self._session = SessionInfo(time.time(), profile.name, profile.core.model, self._session.device)
+            self._session = KeptSession(time.time(), profile.name, profile.core.model, self._session.device)
             self._expire_at = 0.0
 
     def hear(self, frame: np.ndarray) -> None:
@@ -128,13 +128,13 @@ class HistoryWriter:
     def _on_listening(self, event: Listening) -> None:
         session = replace(self._session, profile=event.profile, model=event.model, device=event.source)
         if self._session.device and session != self._session:  # the profile or the device was changed under way
-            session = SessionInfo(time.time(), event.profile, event.model, event.source)
+            session = KeptSession(time.time(), event.profile, event.model, event.source)
         self._session = session
 
     def _on_window(self, event: WindowClosed) -> None:
         audio = self._memory.cut(event.start_s, event.duration_s) if self._settings.keep_audio else None
         closed_at = time.time() - (time.monotonic() - event.t)
-        info = WindowInfo(event.window, closed_at, event.start_s, event.duration_s, event.reason, event.level_dbfs)
+        info = KeptWindow(event.window, closed_at, event.start_s, event.duration_s, event.reason, event.level_dbfs)
         self._windows[event.window] = _Heard(info, audio)
         while len(self._windows) > REMEMBERED_WINDOWS:
             del self._windows[next(iter(self._windows))]
@@ -180,7 +180,7 @@ class HistoryWriter:
 
     def _turn(self, started: TurnStarted, text: str, end: str) -> KeptTurn:
         heard = self._windows.get(started.window)
-        info = heard.info if heard else WindowInfo(started.window, time.time(), 0.0, 0.0, "manual", 0.0)
+        info = heard.info if heard else KeptWindow(started.window, time.time(), 0.0, 0.0, "manual", 0.0)
         text_kept = self._settings.keep_text
         return KeptTurn(
             session=self._session,

@@ -128,6 +128,8 @@ class Responded(Event):
         }
         if response.slots is not None:
             values["slots"] = dict(response.slots)
+        if self.seen_by:
+            values |= {"seen_by": list(self.seen_by), "left_machine": self.left_machine}
         if self.hook_ms:
             values["hook_ms"] = {key: round(value, 2) for key, value in self.hook_ms.items()}
         return {"event": self.name, "t": round(self.t, 4)} | values

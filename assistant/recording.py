@@ -130,14 +130,18 @@ class Recording:
         return RecordingCore(core, partial(self._line, "calls"))
 
     def hook(self, plugin: str, hook: str, inputs: Mapping[str, Any], output: Any) -> None:
-        """Write down a plugin's call: a `records.HookRecorder`. Tokens are left out: they are in the model's calls."""
+        """Write down a plugin's call: a `records.HookRecorder`. Tokens are left out: they are in the model's calls.
+
+        So are the settings, which are in the profile, and the plugin's own state, which is no longer what went in.
+        """
         if hook != "token_generated":
-            self._line("hooks", {"plugin": plugin, "hook": hook, "inputs": inputs, "output": output})
+            given = {name: value for name, value in inputs.items() if name not in ("settings", "state")}
+            self._line("hooks", {"plugin": plugin, "hook": hook, "inputs": given, "output": output})
 
     def close(self) -> None:
         """Write what waits and turn the raw audio into FLAC."""
         self._do(self._finish)
-        # An hour of sound takes a few seconds to compress; a day, a minute or two.
+        # A day of sound takes about half a minute to compress.
         self._worker.close(timeout_s=600.0)
 
     def _line(self, file: str, value: Mapping[str, Any]) -> None:

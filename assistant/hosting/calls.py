@@ -52,7 +52,7 @@ class Calls:
         self._collect_prints(state, worker)
         value = self._judge(state, hook, call)
         if self.recorder is not None:
-            self.recorder(state.name, hook, arguments, value)
+            self.recorder(state.name, hook, dict(zip(implementation.argnames, taken, strict=True)), value)
         return value
 
     def load(self, state: PluginState, read: Callable[[], Any]) -> Any:

@@ -276,3 +276,11 @@ def history_forget(
     from assistant.commands.history import forget
 
     forget(turns or [], before, everything, yes, profile, as_json)
+
+
+@history.command("path")
+def history_path(profile: ProfileOption = "default") -> None:
+    """Where the history is kept."""
+    from assistant.commands.history import show_path
+
+    show_path(profile)

@@ -463,6 +463,7 @@ def test_the_commands_find_show_export_and_forget(run, tmp_path):
 def test_nothing_kept_is_no_error_and_looking_makes_no_file(run, tmp_path):
     assert run("list").exit_code == 0
     assert run("search", "kettle").exit_code == 0
+    assert run("path").stdout.strip() == str(tmp_path / "history.db")
     assert json.loads(run("export", "-f", "json").stdout) == []
     assert run("forget", "--all").stdout == "0 turns forgotten\n"
     assert not list(tmp_path.iterdir())

@@ -111,6 +111,10 @@ def forget(numbers: list[int], before: str | None, everything: bool, yes: bool, 
         print(f"{count} turn{'' if count == 1 else 's'} forgotten")
 
 
+def show_path(profile: str) -> None:
+    print(history_path(load(profile).history))
+
+
 def _confirm(store: HistoryStore) -> None:
     import typer
 

@@ -231,7 +231,7 @@ class HistoryWriter:
         message = str(error) if isinstance(error, UserError) else f"history: {type(error).__name__}: {error}"
         if message != self._complained:
             self._complained = message
-            self._emit(ErrorRaised(source="history", message=f"{message} (until then no turn is kept)"))
+            self._emit(ErrorRaised(source="history", message=message))
 
 
 _TAKERS: dict[type[Event], Callable[..., None]] = {

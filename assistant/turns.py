@@ -89,16 +89,15 @@ class Turns:
         claims: Claims = ()
         if skill is None:
             window = replace(window, kind=self.core.kind(audio))
-            self._keep(window, audio)
-            self.host.heard(window, self.past)
+        self._keep(window, audio)
+        self.host.heard(window, self.past)
+        if skill is None:
             if window.kind == "sound" and not self.profile.hearing.sounds:
                 yield from self._plugin_events()
                 yield WindowDropped(window=window.id, reason="no speech, and the profile ignores sounds")
                 return
             claims = self.host.claims(window, self.past)
             skill = self.host.skill(self._chosen(window, claims))
-        else:
-            self._keep(window, audio)
         yield from self._turn(_Ask(window, audio, skill, instruction, claims, clock))
 
     def again(self, window_id: int, skill: Skill, instruction: str | None = None) -> Iterator[Event]:
@@ -199,10 +198,11 @@ class Turns:
                 yield from self._follow_up(ask, action)
             else:
                 yield act(action, ask.window, response.skill)
-        panels = tuple((plugin, panel.title, panel.rows) for plugin, panel in self.host.panels(self.past))
-        yield from self._plugin_events()
-        if panels and not ask.depth:
-            yield PanelsChanged(panels=panels)
+        if not ask.depth:
+            panels = tuple((plugin, panel.title, panel.rows) for plugin, panel in self.host.panels(self.past))
+            yield from self._plugin_events()
+            if panels:
+                yield PanelsChanged(panels=panels)
 
     def _follow_up(self, ask: _Ask, action: Ask) -> Iterator[Event]:
         if ask.depth >= MOST_FOLLOW_UPS:

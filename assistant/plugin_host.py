@@ -48,6 +48,7 @@ class PluginHost:
         self.mistakes: list[str] = []  # in the profile's settings of plugins
         self.plugins: dict[str, PluginState] = {}
         self.skills: dict[str, Skill] = {}
+        self._owners: dict[str, str] = {}  # plugin by skill
         for state in self._discover():
             self._load(state)
 
@@ -75,6 +76,7 @@ class PluginHost:
         except (pluggy.PluginValidationError, WrongResultError) as error:
             self.calls.disable(state, f"does not fit: {str(error).splitlines()[-1]}")
             return
+        state.network = bool(getattr(plugin, "USES_NETWORK", False))
         callers = self._manager.get_hookcallers(plugin) or []
         state.hooks = sorted(caller.name for caller in callers)
         if self._take_settings(state):
@@ -108,7 +110,7 @@ class PluginHost:
             if skill.name in self.skills:
                 self.calls.strike(state, f"registers the skill {skill.name!r}, which is taken")
             else:
-                self.skills[skill.name] = skill
+                self.skills[skill.name], self._owners[skill.name] = skill, state.name
 
     def _implementations(self, hook: str) -> list[tuple[PluginState, Any]]:
         """In order of registration: the bundled ones first."""
@@ -139,6 +141,10 @@ class PluginHost:
         if name not in self.skills:
             raise UserError(f"no skill {name!r}; there are: {', '.join(sorted(self.skills))}")
         return self.skills[name]
+
+    def skills_of(self, plugin: str) -> list[Skill]:
+        """The skills that a plugin has registered."""
+        return [skill for name, skill in self.skills.items() if self._owners.get(name) == plugin]
 
     def begin_turn(self, session: SessionInfo) -> None:
         """Before each window: changed files are read again, the first window starts the session, errors are told."""
@@ -215,6 +221,8 @@ class PluginHost:
             successor.close()
             raise UserError(successor.mistakes[0])
         successor.calls.memory, successor._session = self.calls.memory, self._session
+        successor._errors.extend(self._errors)
+        successor.calls.events.extendleft(reversed(self.calls.events))
         self.calls.close()
         successor._all("profile_changed", {"profile": profile.name})
         return successor
@@ -231,6 +239,10 @@ class PluginHost:
         """The plugins that were handed this turn's window."""
         pairs = (key.rsplit(".", 1) for key in self.calls.hook_ms)
         return tuple(sorted({plugin for plugin, hook in pairs if hook in WINDOW_HOOKS}))
+
+    def uses_network(self, plugins: tuple[str, ...]) -> bool:
+        """Whether one of them declares that it does (`USES_NETWORK = True` in its module)."""
+        return any(self.plugins[name].network for name in plugins)
 
     def _tell(self, state: PluginState, message: str) -> None:
         self._report(state.name, message)
@@ -277,7 +289,7 @@ class PluginHost:
             self._manager.unregister(name=name)
         if self.plugins.pop(name, None) is not None:
             self.calls.forget(name)
-            self.skills = {}
+            self.skills, self._owners = {}, {}
             for state in self.plugins.values():
                 self._register_skills(state)
 

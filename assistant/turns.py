@@ -90,16 +90,15 @@ class Turns:
         claims: Claims = ()
         if skill is None:
             window = replace(window, kind=self.core.kind(audio))
-            self._keep(window, audio)
-            self.host.heard(window, self.past)
+        self._keep(window, audio)
+        self.host.heard(window, self.past)
+        if skill is None:
             if window.kind == "sound" and not self.profile.hearing.sounds:
                 yield from self._plugin_events()
                 yield WindowDropped(window=window.id, reason="no speech, and the profile ignores sounds")
                 return
             claims = self.host.claims(window, self.past)
             skill = self.host.skill(self._chosen(window, claims))
-        else:
-            self._keep(window, audio)
         yield from self._turn(_Ask(window, audio, skill, instruction, claims, clock))
 
     def again(self, window_id: int, skill: Skill, instruction: str | None = None) -> Iterator[Event]:
@@ -190,7 +189,9 @@ class Turns:
         if response.end != "cancelled":
             self._turns.append(_turn_of(window, response))
         yield from self._plugin_events()
-        yield Responded(response=response, audio_s=window.duration_s, seen_by=self.host.seen_by(), hook_ms=spent)
+        seen_by = self.host.seen_by()
+        left = self.host.uses_network(seen_by)
+        yield Responded(response=response, audio_s=window.duration_s, seen_by=seen_by, left_machine=left, hook_ms=spent)
         yield from self._after(ask, response)
 
     def _after(self, ask: _Ask, response: Response) -> Iterator[Event]:
@@ -200,10 +201,11 @@ class Turns:
                 yield from self._follow_up(ask, action)
             else:
                 yield self.act(action, ask.window, response.skill)
-        panels = tuple((plugin, panel.title, panel.rows) for plugin, panel in self.host.panels(self.past))
-        yield from self._plugin_events()
-        if panels and not ask.depth:
-            yield PanelsChanged(panels=panels)
+        if not ask.depth:
+            panels = tuple((plugin, panel.title, panel.rows) for plugin, panel in self.host.panels(self.past))
+            yield from self._plugin_events()
+            if panels:
+                yield PanelsChanged(panels=panels)
 
     def _follow_up(self, ask: _Ask, action: Ask) -> Iterator[Event]:
         if ask.depth >= MOST_FOLLOW_UPS:

@@ -14,42 +14,12 @@ import pytest
 
 from assistant.plugin_host import PluginHost
 from assistant.profile import Profile, load
-from assistant.records import FRAME_SAMPLES, SAMPLE_RATE, AudioWindow, Prompt
+from assistant.records import FRAME_SAMPLES, SAMPLE_RATE, AudioWindow
+from assistant.testing import FakeCore
 from assistant.turns import Turns
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
-
-
-class FakeCore:
-    """Says the scripted words; remembers what it was asked."""
-
-    name = "fake"
-
-    def __init__(self, *words: str) -> None:
-        self.words = list(words) or ["hello ", "there"]
-        self.asked: list[Prompt] = []
-        self.encoded = 0
-        self.between: Callable[[], None] = lambda: None
-        self.hears: str = "speech"
-
-    def encode(self, samples: np.ndarray) -> Any:
-        self.encoded += 1
-        return len(samples)
-
-    def kind(self, audio: Any) -> Any:
-        return self.hears
-
-    def join(self, parts: Any) -> Any:
-        return sum(parts)
-
-    def stream(self, audio: Any, prompt: Prompt, cancelled: Callable[[], bool] = lambda: False) -> Iterator[str]:
-        self.asked.append(prompt)
-        for word in self.words:
-            if cancelled():
-                return
-            yield word
-            self.between()
 
 
 class LoudIsVoice:

@@ -24,6 +24,8 @@ from assistant.events import ErrorRaised, Responded, TokenGenerated
 from assistant.history import HistoryStore, HistoryWriter, KeptSession, KeptTurn, KeptWindow, privacy_line, wipe
 from assistant.history import schema as schema_module
 from assistant.history.export import srt, vtt
+from assistant.hookspecs import hookimpl
+from assistant.plugin_host import PluginState
 from assistant.profile import HistorySettings
 from assistant.session import Session
 from assistant.turns import Turns
@@ -137,18 +139,22 @@ def test_only_the_owner_can_read_the_file_and_its_logs(file):
 
 
 def test_who_saw_a_window_is_on_its_privacy_line(profile, turns, settings, file):
-    class Tells(Turns):
-        def answer(self, *arguments):
-            for event in super().answer(*arguments):
-                if isinstance(event, Responded):
-                    yield Responded(response=event.response, audio_s=1.0, seen_by=("weather",), left_machine=True)
-                else:
-                    yield event
+    class Weather:
+        USES_NETWORK = True
 
-    listen(profile, Tells(turns.core, turns.host, profile), settings)
-    assert privacy_line(kept_in(file)[0]) == (
-        "text kept; audio not kept; seen by weather; given to a plugin that uses the network"
-    )
+        @hookimpl
+        def consume_response(self, response):
+            return None
+
+    listen(profile, turns, settings, SAYING)
+    turns.host.register(Weather(), PluginState("weather", "test", "0", "weather", bundled=False))
+    listen(profile, turns, settings, SAYING)
+    before, after = kept_in(file)
+    assert privacy_line(before).startswith("text kept; audio not kept; seen by ")
+    assert privacy_line(before).endswith("; none of them declares network use")
+    assert "weather" not in before.seen_by
+    assert "weather" in after.seen_by
+    assert privacy_line(after).endswith("; one of them uses the network")
 
 
 def test_a_turn_that_fails_is_kept_as_failed(profile, host, settings, file):

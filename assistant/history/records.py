@@ -107,6 +107,6 @@ def privacy_line(turn: KeptTurn) -> str:
     """What became of a window: what is kept of it, who saw it, whether anything left the machine."""
     text = "text kept" if turn.answer is not None else "text not kept"
     audio = "audio kept" if turn.kept_audio else "audio not kept"
-    seen = f"seen by {', '.join(turn.seen_by)}" if turn.seen_by else "no plugin is on record as having seen it"
-    left = "given to a plugin that uses the network" if turn.left_machine else "to none that declares network use"
+    seen = f"seen by {', '.join(turn.seen_by)}" if turn.seen_by else "seen by no plugin"
+    left = "one of them uses the network" if turn.left_machine else "none of them declares network use"
     return f"{text}; {audio}; {seen}; {left}"

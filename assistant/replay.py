@@ -15,7 +15,8 @@ from assistant.audio.vad import VoiceDetector
 from assistant.core import NEVER
 from assistant.errors import UserError
 from assistant.events import ActionTaken, Event, LevelMeasured
-from assistant.recording import Recorded, fingerprint, plain
+from assistant.recorded import Recorded
+from assistant.recording import fingerprint, plain
 from assistant.records import AudioWindow, Prompt, WindowEnd, WindowKind
 from assistant.session import TOO_FAR_BEHIND, Session
 from assistant.turns import Turns

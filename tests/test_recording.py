@@ -24,7 +24,8 @@ from assistant.events import ErrorRaised, Responded, TokenGenerated, WindowDropp
 from assistant.hookspecs import hookimpl
 from assistant.plugin_host import PluginState
 from assistant.profile import HistorySettings
-from assistant.recording import Recorded, Recording
+from assistant.recorded import Recorded
+from assistant.recording import Recording
 from assistant.replay import NOT_RECORDED, ReplayCore, ReplaySource, compare, replay, rows
 from assistant.session import Session
 from assistant.turns import Turns

@@ -12,7 +12,8 @@ from assistant.audio.vad import WebRtcDetector
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_host, make_turns
 from assistant.profile import Profile, load
-from assistant.recording import Recorded, versions
+from assistant.recorded import Recorded
+from assistant.recording import versions
 from assistant.replay import Difference, ReplayCore, ReplaySource, compare, replay, rows
 from assistant.turns import Turns
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
-from assistant.records import Response, WindowEnd, WindowKind
+from assistant.records import DeviceState, Response, WindowEnd, WindowKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,9 +133,16 @@ class ErrorRaised(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeviceLost(Event):
-    name: ClassVar[str] = "device_lost"
-    message: str
+class DeviceStateChanged(Event):
+    """The microphone came, went, or is another one now; `reason` says why, for people.
+
+    A window that was open when the device went ends with `device_lost`.
+    """
+
+    name: ClassVar[str] = "device_state"
+    state: DeviceState
+    device: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

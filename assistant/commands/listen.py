@@ -11,7 +11,7 @@ from assistant.audio.vad import WebRtcDetector
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_source, make_turns
 from assistant.events import (
-    DeviceLost,
+    DeviceStateChanged,
     ErrorRaised,
     Event,
     LevelMeasured,
@@ -35,7 +35,9 @@ def print_event(event: Event) -> None:
     elif isinstance(event, Responded):
         slots = f"\n{dict(event.response.slots)}" if event.response.slots is not None else ""
         print(slots, flush=True)
-    elif isinstance(event, (ErrorRaised, DeviceLost)):
+    elif isinstance(event, DeviceStateChanged):
+        complain(f"microphone {event.state}: {event.device} ({event.reason})")
+    elif isinstance(event, ErrorRaised):
         complain(event.message)
 
 
@@ -63,8 +65,6 @@ def run(input_: str | None, profile: str, seconds: float | None, as_json: bool, 
         timer.daemon = True
         timer.start()
     session.run()
-    if session.reason == "device lost":
-        sys.exit(1)
     if session.reason == "interrupted":
         complain("interrupted")
         sys.exit(130)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from assistant.audio.conversion import Converter
+from assistant.audio.level_report import report
 from assistant.audio.supervisor import Supervisor
 from assistant.audio.watch import Backoff, Limits, Watchdog
 from assistant.errors import UserError
@@ -334,3 +335,25 @@ def test_a_full_queue_counts_what_it_loses():
         thread.join()
     assert drops.take() == 4000
     assert drops.take() == 0
+
+
+def judged(wave):
+    frames = wave[: len(wave) // 480 * 480].reshape(-1, 480)
+    return report(list(frames))
+
+
+def test_a_microphone_is_judged_by_what_it_heard():
+    speech = np.concatenate((silence(1), tone(1, 0.2), silence(1)))
+    assert judged(speech).verdict == "level fine"
+    assert judged(speech / 50).verdict == "too quiet: raise the gain"
+    assert judged(np.clip(speech * 20, -1, 1)).verdict == "clipping: lower the gain"
+    assert judged(speech * 0).verdict == "silence: is it muted?"
+
+
+def test_the_numbers_of_a_microphone_are_those_of_the_sound():
+    measured = judged(np.concatenate((silence(1), tone(1, 0.5), silence(1))))
+    assert measured.peak_dbfs == pytest.approx(-6.0, abs=0.1)
+    assert measured.loud_dbfs == pytest.approx(-9.0, abs=0.1)
+    assert measured.floor_dbfs == pytest.approx(-80.0, abs=1.0)
+    assert measured.seconds == pytest.approx(3.0, abs=0.05)
+    assert measured.clipped_samples == 0

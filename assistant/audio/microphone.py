@@ -149,7 +149,7 @@ class MicrophoneSource:
         self._wanted, self._patient = wanted, patient
         self._drops = Drops()
         self._known: Device | None = None
-        self.feed: MicrophoneFeed | None = None
+        self._feed: MicrophoneFeed | None = None
         self.name = wanted or "default microphone"
         try:
             self.name = self._find(input_devices()).name
@@ -165,9 +165,14 @@ class MicrophoneSource:
     def dropped(self) -> int:
         return self._drops.take()
 
+    def format(self) -> dict[str, Any]:
+        """The device that was opened last, with its own rate and number of channels."""
+        feed = self._feed
+        return {"device": feed.label, "rate_hz": feed.rate_hz, "channels": feed.channels} if feed else {}
+
     def _connect(self) -> MicrophoneFeed:
-        self.feed = MicrophoneFeed(self._find(input_devices(look_again=True)), self._drops)
-        return self.feed
+        self._feed = MicrophoneFeed(self._find(input_devices(look_again=True)), self._drops)
+        return self._feed
 
     def _find(self, devices: list[Device]) -> Device:
         """The named device, which keeps its name and not its number when others come and go."""

@@ -36,7 +36,7 @@ def _enter() -> None:
     global _users, _saved  # noqa: PLW0603 - the descriptor is the process's, and so is who hides it
     with _lock:
         _users += 1
-        if _users > 1 or not _is_open(STDERR):
+        if _users > 1 or os.name != "posix" or not _is_open(STDERR):
             return
         _move_python_off()
         _saved = os.dup(STDERR)

@@ -136,12 +136,12 @@ def test_a_device_that_does_not_exist_is_named_with_those_that_do(virtual_microp
     assert len(result.stderr.splitlines()) == 1
 
 
-def beeps(tmp_path, seconds=1.5, hertz=440):
+def beeps(tmp_path, seconds=1.5, hertz=440, rate=16_000):
     """A tone between pauses."""
     path = tmp_path / f"beep-{hertz}-{seconds}.wav"
-    rest = np.zeros(16_000, np.float32)
+    rest = np.zeros(8_000, np.float32)
     wave = np.concatenate((rest, tone(seconds, hertz=hertz), rest, rest))
-    soundfile.write(path, wave, 16_000, subtype="PCM_16")
+    soundfile.write(path, soxr.resample(wave, 16_000, rate), rate, subtype="PCM_16")
     return path
 
 
@@ -202,13 +202,12 @@ session.run()
 
     def hear(self, path, sink="vmic"):
         """Play until it is answered; under heavy load a first recording can come out silent."""
-        for attempt in range(2):
+        self.play(path, sink).wait()
+        try:
+            return self.until("response", 8.0)
+        except AssertionError:
             self.play(path, sink).wait()
-            try:
-                return self.until("response", 8.0)
-            except AssertionError:
-                if attempt:
-                    raise
+            return self.until("response", 8.0)
 
     def end(self):
         """Stop it; what it wrote on stderr."""
@@ -269,11 +268,13 @@ def test_another_default_microphone_is_followed(virtual_microphone, live_session
 def test_a_microphone_is_opened_at_its_own_rate_and_judged(virtual_microphone, tmp_path, rate):
     unplug_all(virtual_microphone)
     plug_in(virtual_microphone, rate=rate, channels=2)
-    command = [sys.executable, "-m", "assistant", "devices", "--test", "--seconds", "5", "--json"]
+    command = [sys.executable, "-m", "assistant", "devices", "--test", "--seconds", "3.5", "--json"]
     options = {"env": virtual_microphone, "cwd": ROOT, "text": True, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, **options) as process:
+        # At the sink's own rate: PulseAudio may switch an idle one to 48 kHz for a stream of another family.
+        beep = beeps(tmp_path, rate=rate)
         while process.poll() is None:
-            subprocess.run(["paplay", "--device=vmic", str(beeps(tmp_path))], env=virtual_microphone)
+            subprocess.run(["paplay", "--device=vmic", str(beep)], env=virtual_microphone)
         measured = json.loads(process.stdout.read())
     assert (measured["rate_hz"], measured["channels"], measured["dropped"]) == (rate, 2, 0)
     assert measured["verdict"] == "level fine"

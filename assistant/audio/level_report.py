@@ -41,9 +41,15 @@ def report(frames: Sequence[np.ndarray]) -> LevelReport:
     peak = 20 * np.log10(top) if top > 0 else SILENCE_DBFS
     floor, loud = np.percentile([level_dbfs(frame) for frame in frames], (FLOOR, LOUD))
     clipped = int(np.count_nonzero(magnitude >= FULL))
-    numbers = (round(float(value), 1) for value in (peak, level_dbfs(heard), floor, loud))
-    seconds = round(len(heard) / SAMPLE_RATE, 2)
-    return LevelReport(_verdict(peak, loud, clipped), seconds, *numbers, clipped)
+    return LevelReport(
+        verdict=_verdict(peak, loud, clipped),
+        seconds=round(len(heard) / SAMPLE_RATE, 2),
+        peak_dbfs=round(float(peak), 1),
+        rms_dbfs=round(level_dbfs(heard), 1),
+        floor_dbfs=round(float(floor), 1),
+        loud_dbfs=round(float(loud), 1),
+        clipped_samples=clipped,
+    )
 
 
 def _verdict(peak: float, loud: float, clipped: int) -> Verdict:

@@ -59,7 +59,7 @@ def _move_python_off() -> None:
     """Let Python's stderr write to a copy of descriptor 2, in place: others hold these objects already."""
     for stream in {sys.stderr, sys.__stderr__}:
         raw = _file_of(stream)
-        if raw is not None and raw.fileno() == STDERR:
+        if stream is not None and raw is not None and raw.fileno() == STDERR:
             stream.flush()
             copy = os.dup(STDERR)
             type(raw).__init__(raw, copy, "wb", closefd=False)  # its closefd was False as well: nothing is closed

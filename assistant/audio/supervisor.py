@@ -23,8 +23,12 @@ Stopped = Callable[[], bool]
 class Feed(Protocol):
     """An open input stream."""
 
-    label: str
     rate_hz: int
+
+    @property
+    def label(self) -> str:
+        """What the device is called now."""
+        ...
 
     def read(self, timeout_s: float) -> np.ndarray | None:
         """The next block, (n, channels) float32 at `rate_hz`, or None if none came in time."""

@@ -17,13 +17,21 @@ Report = Callable[[str, str], None]
 
 def make_host(profile: Profile, report: Report, safe: bool) -> PluginHost:
     """The plugin host, with the profile's skill names checked before anything slow is loaded."""
-    host = PluginHost(profile.plugins, report, safe or profile.safe)
+    host = PluginHost(profile, report, safe)
+    if host.mistakes:
+        raise UserError(host.mistakes[0])
     unknown = sorted(set(profile.plugins) - set(host.plugins))
     if unknown:
         raise UserError(f"profile {profile.name}: plugins.{unknown[0]}: no such plugin; see: assistant plugins list")
-    for name in (profile.answer.speech, profile.answer.sound):
+    for name in named_skills(profile):
         host.skill(name)
     return host
+
+
+def named_skills(profile: Profile) -> list[str]:
+    """Every skill that the profile counts on."""
+    answer = profile.answer
+    return [answer.speech, answer.sound, *([answer.pin] if answer.pin else []), *answer.order]
 
 
 def make_turns(profile: Profile, report: Report, safe: bool = False) -> Turns:

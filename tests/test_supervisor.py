@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
-import threading
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from assistant.audio import microphone
 from assistant.audio.conversion import Converter
+from assistant.audio.devices import Device, DeviceMissing, choose_device, same_device
 from assistant.audio.level_report import report
 from assistant.audio.supervisor import Supervisor
 from assistant.audio.watch import Backoff, Limits, Watchdog
@@ -324,17 +328,84 @@ print(len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0)
     assert int(result.stdout) < 12  # no descriptor leaks
 
 
-def test_a_full_queue_counts_what_it_loses():
-    from assistant.audio.microphone import Drops
+class FakePortAudio:
+    """Opens a stream only in the formats it takes."""
 
-    drops = Drops()
-    threads = [threading.Thread(target=lambda: [drops.add(1) for _ in range(1000)]) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert drops.take() == 4000
-    assert drops.take() == 0
+    class PortAudioError(Exception):
+        pass
+
+    def __init__(self, *formats):
+        self.formats, self.tried, self.callback, self.closed = formats, [], None, 0
+
+    def InputStream(self, samplerate, channels, callback, **_):
+        self.tried.append((samplerate, channels))
+        if (samplerate, channels) not in self.formats:
+            raise self.PortAudioError("invalid sample rate")
+        self.callback = callback
+        return self
+
+    def start(self):
+        pass
+
+    def close(self, ignore_errors):
+        self.closed += 1
+
+
+@pytest.fixture
+def open_feed(monkeypatch):
+    def build(fake, rate_hz=44_100, channels=2):
+        monkeypatch.setattr(microphone, "streaming", lambda: nullcontext(fake))
+        return microphone.MicrophoneFeed(Device(3, "USB mic", "ALSA", channels, rate_hz, False), microphone.Drops())
+
+    return build
+
+
+def test_a_device_is_opened_in_its_own_format_if_it_can(open_feed):
+    fake = FakePortAudio((44_100, 2), (16_000, 1))
+    feed = open_feed(fake)
+    assert (feed.rate_hz, feed.channels) == (44_100, 2)
+    feed.close()
+    assert fake.closed == 1
+
+
+def test_a_device_that_lies_about_its_format_is_opened_in_another(open_feed):
+    feed = open_feed(FakePortAudio((16_000, 1)))
+    assert (feed.rate_hz, feed.channels) == (16_000, 1)
+
+
+def test_a_device_that_refuses_every_format_is_named(open_feed):
+    with pytest.raises(UserError, match=r"cannot open the microphone 'USB mic' \(invalid sample rate\)"):
+        open_feed(FakePortAudio())
+
+
+def test_a_full_queue_counts_what_it_loses(open_feed):
+    fake = FakePortAudio((16_000, 1))
+    feed = open_feed(fake, 16_000, 1)
+    fine, overrun = SimpleNamespace(input_overflow=False), SimpleNamespace(input_overflow=True)
+    for _ in range(round(microphone.QUEUE_SECONDS / FRAME_S) + 7):
+        fake.callback(np.zeros((480, 1), np.float32), 480, None, fine)
+    feed.read(0)
+    fake.callback(np.zeros((480, 1), np.float32), 480, None, overrun)
+    assert feed._drops.take() == 8
+    assert feed._drops.take() == 0
+
+
+HEADSET, WEBCAM = Device(0, "headset", "ALSA", 1, 48_000, True), Device(1, "webcam", "ALSA", 2, 44_100, False)
+
+
+def test_a_device_keeps_its_name_when_its_number_changes():
+    later = [replace(WEBCAM, index=0), replace(HEADSET, index=4)]
+    assert same_device(HEADSET, later).index == 4
+    with pytest.raises(DeviceMissing, match="headset is not there"):
+        same_device(HEADSET, later[:1])
+
+
+def test_only_a_device_that_may_come_is_waited_for():
+    with pytest.raises(DeviceMissing, match="there are: 0 'headset', 1 'webcam'"):
+        choose_device("kazoo", [HEADSET, WEBCAM])
+    with pytest.raises(UserError, match="2 input devices fit 'e'") as several:
+        choose_device("e", [HEADSET, WEBCAM])
+    assert not isinstance(several.value, DeviceMissing)
 
 
 def judged(wave):

@@ -306,6 +306,8 @@ def test_what_libraries_print_can_be_kept_in_a_file(tmp_path):
     )
     assert run_python(code, ASSISTANT_NATIVE_LOG=str(log)).stderr == ""
     assert log.read_text() == "why"
+    refused = run_python(code, ASSISTANT_NATIVE_LOG=str(tmp_path / "no" / "such" / "folder")).stderr
+    assert "UserError: ASSISTANT_NATIVE_LOG: cannot write to" in refused
 
 
 def test_many_threads_may_hide_what_libraries_print():
@@ -371,6 +373,11 @@ def test_a_device_is_opened_in_its_own_format_if_it_can(open_feed):
 def test_a_device_that_lies_about_its_format_is_opened_in_another(open_feed):
     feed = open_feed(FakePortAudio((16_000, 1)))
     assert (feed.rate_hz, feed.channels) == (16_000, 1)
+
+
+def test_hardware_that_opens_with_all_of_its_channels_alone_is_opened_so(open_feed):
+    feed = open_feed(FakePortAudio((48_000, 18)), 48_000, 18)
+    assert (feed.rate_hz, feed.channels) == (48_000, 18)
 
 
 def test_a_device_that_refuses_every_format_is_named(open_feed):

@@ -12,14 +12,22 @@ from typing import Any
 import numpy as np
 
 from assistant.audio import sound_server
-from assistant.audio.devices import Device, DeviceMissing, choose_device, input_devices, same_device, streaming
+from assistant.audio.devices import (
+    Device,
+    DeviceMissing,
+    choose_device,
+    input_devices,
+    portaudio,
+    same_device,
+    streaming,
+)
 from assistant.audio.quiet import native_output_apart
 from assistant.audio.supervisor import Heard, Supervisor
 from assistant.errors import UserError
 from assistant.records import FRAME_S, SAMPLE_RATE, WindowEnd
 
 QUEUE_SECONDS = 10.0
-MANY_CHANNELS = 8  # PortAudio gives 32 for a sound server; no microphone has so many
+MANY_CHANNELS = 8  # PortAudio gives 32 for a sound server; hardly any microphone has so many
 DEFAULT_POLL_S = 5.0
 
 
@@ -70,7 +78,10 @@ class MicrophoneFeed:
             return None
 
     def alive(self) -> bool:
-        return bool(self._stream.active)
+        try:
+            return bool(self._stream.active)
+        except portaudio().PortAudioError:
+            return False
 
     def moved_to(self) -> str | None:
         """Pulse and PipeWire move a stream themselves when the default changes; this only finds out."""
@@ -91,9 +102,10 @@ class MicrophoneFeed:
         own_rate, own_channels = self._device.rate_hz, self._device.channels
         if self._behind is not None:
             own_rate, own_channels = self._behind.rate_hz, self._behind.channels
-        counts = [n for n in (own_channels, 1, 2) if n <= min(self._device.channels, MANY_CHANNELS)]
+        # Some hardware opens with all of its channels or not at all, so a large number is tried too, but last.
+        counts = (min(own_channels, MANY_CHANNELS), 1, 2, own_channels)
         for rate in dict.fromkeys((own_rate, 48_000, 44_100, SAMPLE_RATE)):
-            yield from ((rate, count) for count in dict.fromkeys(counts))
+            yield from ((rate, count) for count in dict.fromkeys(counts) if count <= self._device.channels)
 
     def _open(self, sounddevice: Any) -> Any:
         reason = ""
@@ -172,6 +184,7 @@ class MicrophoneSource:
 
     def _connect(self) -> MicrophoneFeed:
         self._feed = MicrophoneFeed(self._find(input_devices(look_again=True)), self._drops)
+        self.name = self._feed.label
         return self._feed
 
     def _find(self, devices: list[Device]) -> Device:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from assistant.errors import UserError
+
 NATIVE_LOG = "ASSISTANT_NATIVE_LOG"  # names a file that gets what the libraries print, to diagnose them
 STDERR = 2
 
@@ -35,14 +37,21 @@ def native_output_apart() -> Iterator[None]:
 def _enter() -> None:
     global _users, _saved  # noqa: PLW0603 - the descriptor is the process's, and so is who hides it
     with _lock:
+        if _users == 0 and os.name == "posix" and _is_open(STDERR):
+            away = _open_log()
+            _move_python_off()
+            _saved = os.dup(STDERR)
+            os.dup2(away, STDERR)
+            os.close(away)
         _users += 1
-        if _users > 1 or os.name != "posix" or not _is_open(STDERR):
-            return
-        _move_python_off()
-        _saved = os.dup(STDERR)
-        away = os.open(os.environ.get(NATIVE_LOG) or os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        os.dup2(away, STDERR)
-        os.close(away)
+
+
+def _open_log() -> int:
+    path = os.environ.get(NATIVE_LOG) or os.devnull
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise UserError(f"{NATIVE_LOG}: cannot write to {path} ({error.strerror})") from error
 
 
 def _leave() -> None:

@@ -152,8 +152,8 @@ class LiveSession:
 import json, sys, threading
 import numpy as np
 from assistant.audio.microphone import MicrophoneSource
+from assistant.commands.setup import make_host
 from assistant.events import LevelMeasured
-from assistant.plugin_host import PluginHost
 from assistant.profile import load
 from assistant.session import Session
 from assistant.turns import Turns
@@ -170,7 +170,7 @@ def emit(event):
         print(json.dumps(event.as_dict()), flush=True)
 
 profile = load("default")
-turns = Turns(Pitch(), PluginHost(profile.plugins, lambda *_: None), profile)
+turns = Turns(Pitch(), make_host(profile, lambda *_: None, safe=True), profile)
 session = Session(MicrophoneSource(None, patient=True), LoudIsVoice(), turns, emit)
 threading.Thread(target=lambda: (sys.stdin.read(), session.stop("test is over")), daemon=True).start()
 session.run()
@@ -183,7 +183,12 @@ session.run()
             [sys.executable, "-c", self.CODE], env=environment, cwd=ROOT, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        threading.Thread(target=lambda: [self._lines.put(line) for line in self._process.stdout], daemon=True).start()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
 
     def until(self, name, seconds=20.0, **values):
         """Wait for an event with these values."""
@@ -193,12 +198,15 @@ session.run()
                 line = self._lines.get(timeout=max(0.01, deadline - time.monotonic()))
             except queue.Empty:
                 raise AssertionError(f"no {name} {values} among {self.events}") from None
+            assert line is not None, self._process.stderr.read()
             self.events.append(json.loads(line))
             if self.events[-1]["event"] == name and values.items() <= self.events[-1].items():
                 return self.events[-1]
 
     def play(self, path, sink="vmic"):
-        return subprocess.Popen(["paplay", f"--device={sink}", str(path)], env=self.environment, stderr=subprocess.PIPE)
+        return subprocess.Popen(
+            ["paplay", f"--device={sink}", str(path)], env=self.environment, stderr=subprocess.DEVNULL
+        )
 
     def hear(self, path, sink="vmic"):
         """Play until it is answered; under heavy load a first recording can come out silent."""

@@ -111,12 +111,21 @@ def demo(
     run(profile, open_screen)
 
 
-@app.command()
-def devices(as_json: JsonOption = False) -> None:
-    """List the microphones."""
+@app.command(epilog="Example: assistant devices --test headset --seconds 5")
+def devices(
+    input_: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="[INPUT]", help="For --test and --watch: number or part of the name."),
+    ] = None,
+    test: Annotated[bool, typer.Option("--test", help="Hear one for some seconds and judge its level.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Print each change of its state until Ctrl-C.")] = False,
+    seconds: Annotated[Optional[float], typer.Option(help="How long; 3 for --test.", min=0.5, max=86_400)] = None,  # noqa: UP045
+    as_json: JsonOption = False,
+) -> None:
+    """List the microphones, test one, or watch it come and go."""
     from assistant.commands.devices import run
 
-    run(as_json)
+    run(input_, test, watch, seconds, as_json)
 
 
 @app.command()

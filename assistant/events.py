@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
-from assistant.records import Response, WindowEnd, WindowKind
+from assistant.records import DeviceState, Response, WindowEnd, WindowKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +145,19 @@ class ErrorRaised(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceStateChanged(Event):
+    """The microphone came, went, or is another one now; `reason` says why, for people.
+
+    A window that was open when the device went ends with `device_lost`.
+    """
+
+    name: ClassVar[str] = "device_state"
+    state: DeviceState
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PluginDisabled(Event):
     """A plugin is off for the rest of the session."""
 
@@ -187,12 +200,6 @@ class PanelsChanged(Event):
 
     name: ClassVar[str] = "panels"
     panels: tuple[tuple[str, str, tuple[tuple[str, ...], ...]], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeviceLost(Event):
-    name: ClassVar[str] = "device_lost"
-    message: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from assistant.audio.source import Source
 from assistant.background import Background
 from assistant.core import NEVER, Core
 from assistant.errors import UserError
-from assistant.events import ErrorRaised, Event, LevelMeasured, Listening, Stopped
+from assistant.events import DeviceStateChanged, ErrorRaised, Event, LevelMeasured, Listening, Stopped
 from assistant.profile import Profile
 from assistant.records import SAMPLE_RATE, AudioWindow, Prompt, WindowEnd, WindowKind
 
@@ -42,11 +42,19 @@ class SixteenBit:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self.name, self.live, self.end = source.name, source.live, source.end
+        self.live, self.end = source.live, source.end
 
-    def frames(self, stopped: Callable[[], bool]) -> Iterator[np.ndarray]:
+    @property
+    def name(self) -> str:
+        """The device's name, which a microphone learns when it is opened."""
+        return self._source.name
+
+    def frames(self, stopped: Callable[[], bool]) -> Iterator[np.ndarray | DeviceStateChanged]:
         for frame in self._source.frames(stopped):
-            yield to_16_bit(frame).astype(np.float32) / np.float32(FULL_SCALE)
+            if isinstance(frame, DeviceStateChanged):
+                yield frame
+            else:
+                yield to_16_bit(frame).astype(np.float32) / np.float32(FULL_SCALE)
         self.end = self._source.end
 
     def dropped(self) -> int:

@@ -17,6 +17,7 @@ FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 
 WindowKind = Literal["speech", "sound"]
 WindowEnd = Literal["silence", "max_window", "manual", "device_lost", "end_of_file"]
+DeviceState = Literal["active", "reconnecting", "unavailable"]
 TurnEnd = Literal["done", "stopped", "cancelled", "superseded", "failed"]
 
 

@@ -14,7 +14,7 @@ from assistant.audio.source import cut
 from assistant.audio.vad import VoiceDetector
 from assistant.core import NEVER
 from assistant.errors import UserError
-from assistant.events import ActionTaken, Event, LevelMeasured
+from assistant.events import ActionTaken, DeviceStateChanged, Event, LevelMeasured
 from assistant.recorded import Recorded
 from assistant.recording import fingerprint, plain
 from assistant.records import AudioWindow, Prompt, WindowEnd, WindowKind
@@ -51,14 +51,21 @@ class ReplaySource:
         self.end: WindowEnd = recorded.about.get("end", "end_of_file")
         self.cut_now: Callable[[], None] = lambda: None
         self._cuts = {e["frames"] for e in recorded.events if e["event"] == "window_closed" and e["reason"] == "manual"}
+        self._device: dict[int, list[DeviceStateChanged]] = {}  # by the number of frames heard before
+        for row in recorded.events:
+            if row["event"] == DeviceStateChanged.name:
+                happened = DeviceStateChanged(state=row["state"], device=row["device"], reason=row["reason"])
+                self._device.setdefault(row["frames"], []).append(happened)
 
-    def frames(self, stopped: Callable[[], bool]) -> Iterator[np.ndarray]:
+    def frames(self, stopped: Callable[[], bool]) -> Iterator[np.ndarray | DeviceStateChanged]:
+        yield from self._device.get(0, ())
         for number, frame in enumerate(cut(self._recorded.blocks()), 1):
             if stopped():
                 return
             if number in self._cuts:
                 self.cut_now()  # the session does it after this frame, as it did then
             yield frame
+            yield from self._device.get(number, ())
 
     def dropped(self) -> int:
         return 0

@@ -12,7 +12,16 @@ from assistant.audio.segmenter import Segmenter
 from assistant.audio.source import Source
 from assistant.audio.vad import VoiceDetector
 from assistant.errors import UserError
-from assistant.events import DeviceLost, ErrorRaised, Event, FramesDropped, Listening, Responded, Stopped, WindowDropped
+from assistant.events import (
+    DeviceStateChanged,
+    ErrorRaised,
+    Event,
+    FramesDropped,
+    Listening,
+    Responded,
+    Stopped,
+    WindowDropped,
+)
 from assistant.records import AudioWindow
 from assistant.turns import Turns
 
@@ -108,6 +117,9 @@ class Session:
     def _hear_frames(self) -> None:
         first, reported = True, 0.0
         for frame in self._source.frames(self._stop.is_set):
+            if isinstance(frame, DeviceStateChanged):
+                self._follow_device(frame)
+                continue
             if first:
                 first = False
                 profile, model = self._turns.profile.name, self._turns.core.name
@@ -121,10 +133,12 @@ class Session:
             if time.monotonic() - reported > DROP_REPORT_S:
                 reported = time.monotonic()
                 self._report_drops()
-        if self._source.end == "device_lost":
-            self.reason = "device lost"
-            self._emit(DeviceLost(message=f"{self._source.name} stopped giving sound"))
         self._take(self._segmenter.flush("manual" if self._stop.is_set() else self._source.end))
+
+    def _follow_device(self, change: DeviceStateChanged) -> None:
+        self._emit(change)
+        if change.state != "active":
+            self._take(self._segmenter.flush("device_lost"))
 
     def _report_drops(self) -> None:
         lost = self._source.dropped()

@@ -13,7 +13,7 @@ from assistant.commands.keeping import keeping
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_source, make_turns
 from assistant.events import (
-    DeviceLost,
+    DeviceStateChanged,
     ErrorRaised,
     Event,
     LevelMeasured,
@@ -37,7 +37,9 @@ def print_event(event: Event) -> None:
     elif isinstance(event, Responded):
         slots = f"\n{dict(event.response.slots)}" if event.response.slots is not None else ""
         print(slots, flush=True)
-    elif isinstance(event, (ErrorRaised, DeviceLost)):
+    elif isinstance(event, DeviceStateChanged):
+        complain(f"microphone {event.state}: {event.device} ({event.reason})")
+    elif isinstance(event, ErrorRaised):
         complain(event.message)
 
 
@@ -61,8 +63,6 @@ def run(
         detector = kept.tap(WebRtcDetector(chosen.hearing.aggressiveness))
         session = Session(kept.source, detector, turns, kept.emit)
         _listen(session, seconds)
-    if session.reason == "device lost":
-        sys.exit(1)
     if session.reason == "interrupted":
         complain("interrupted")
         sys.exit(130)

@@ -13,7 +13,7 @@ def run(profile: str, input_: str | None, safe: bool) -> None:
     if not sys.stdout.isatty():
         raise UserError("the screen needs a terminal; without one use: assistant listen")
     chosen = load(profile)
-    source = make_source(input_, chosen)
+    source = make_source(input_, chosen, patient=True)
     from assistant.tui.app import AssistantApp
 
     app = AssistantApp(chosen, source, safe=safe)

@@ -19,7 +19,7 @@ from assistant.audio.vad import VoiceDetector, WebRtcDetector
 from assistant.commands.setup import make_turns
 from assistant.errors import UserError
 from assistant.events import (
-    DeviceLost,
+    DeviceStateChanged,
     ErrorRaised,
     Event,
     FramesDropped,
@@ -181,9 +181,12 @@ class AssistantApp(App[None]):
     def _show_error(self, event: ErrorRaised) -> None:
         self.notify(event.message, title=event.source, severity="error")
 
-    def _show_lost(self, event: DeviceLost) -> None:
-        self._status(state="device lost")
-        self.notify(f"{event.message}; plug it in and start again", severity="error", timeout=60)
+    def _show_device(self, event: DeviceStateChanged) -> None:
+        if event.state == "active":
+            self._status(source=event.device, state="listening")
+            return
+        self._status(state=f"microphone {event.state}")
+        self.notify(f"{event.device}: {event.reason}", title=f"microphone {event.state}", severity="warning")
 
     def _show_stopped(self, event: Stopped) -> None:
         self._status(state=f"stopped: {event.reason}")
@@ -232,6 +235,6 @@ _HANDLERS: dict[type[Event], Callable[[AssistantApp, Any], None]] = {
     Responded: AssistantApp._show_response,
     FramesDropped: AssistantApp._show_dropped_frames,
     ErrorRaised: AssistantApp._show_error,
-    DeviceLost: AssistantApp._show_lost,
+    DeviceStateChanged: AssistantApp._show_device,
     Stopped: AssistantApp._show_stopped,
 }

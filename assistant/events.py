@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -89,6 +90,7 @@ class TurnStarted(Event):
     kind: WindowKind
     skill: str
     prompt: str
+    claims: tuple[tuple[str, str, float], ...] = ()  # (plugin, skill, score)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +107,7 @@ class Responded(Event):
     name: ClassVar[str] = "response"
     response: Response
     audio_s: float
+    hook_ms: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         response = self.response

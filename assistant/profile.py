@@ -8,13 +8,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from platformdirs import user_config_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from assistant.errors import UserError
+from assistant.keys import known_action, refuse_clashes, usable
+
+ActionName = Annotated[str, AfterValidator(known_action)]
+KeyName = Annotated[str, AfterValidator(usable)]
 
 
 class _Strict(BaseModel):
@@ -70,6 +74,14 @@ class GenerationProfile(_Strict):
     repetition_penalty: float | None = Field(None, ge=1, le=2)
 
 
+class ScreenSettings(_Strict):
+    """How the live screen starts."""
+
+    theme: str | None = Field(None, description="a theme of the command palette; empty is the usual one")
+    captions: bool = Field(False, description="large captions, to be read across the room")
+    plain: bool = Field(False, description="words instead of drawings, for screen readers")
+
+
 class Profile(_Strict):
     """One way for the assistant to behave."""
 
@@ -79,8 +91,16 @@ class Profile(_Strict):
     hearing: HearingSettings = HearingSettings()
     answer: AnswerSettings = AnswerSettings()
     generation: GenerationProfile = GenerationProfile()
+    screen: ScreenSettings = ScreenSettings()
+    keys: Mapping[ActionName, KeyName] = {}
     plugins: Mapping[str, Mapping[str, Any]] = {}
     safe: Literal[True, False] = False
+
+    @field_validator("keys")
+    @classmethod
+    def _one_action_a_key(cls, chosen: Mapping[str, str]) -> Mapping[str, str]:
+        refuse_clashes(chosen)
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -211,7 +231,7 @@ def _lines(path: Path, node: yaml.MappingNode, at: Path_) -> Iterator[tuple[Path
 
 def _explain(error: ValidationError, origins: Origins) -> str:
     first = error.errors()[0]
-    at = tuple(str(part) for part in first["loc"])
+    at = tuple(str(part) for part in first["loc"] if part != "[key]")  # pydantic's mark for a key, not its value
     known = next((origins[at[:n]] for n in range(len(at), 0, -1) if at[:n] in origins), None)
     where = f"{known[0]}, line {known[1]}, " if known else ""
     key = ".".join(at) or "profile"

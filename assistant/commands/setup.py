@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from assistant.audio.source import FileSource, Source, StdinSource
-from assistant.core import load_core
+from assistant.core import Core, load_core
 from assistant.errors import UserError
 from assistant.plugin_host import PluginHost
 from assistant.profile import Profile
@@ -26,10 +26,10 @@ def make_host(profile: Profile, report: Report, safe: bool) -> PluginHost:
     return host
 
 
-def make_turns(profile: Profile, report: Report, safe: bool = False) -> Turns:
-    """A loaded core with its plugins, ready to answer."""
+def make_turns(profile: Profile, report: Report, safe: bool = False, core: Core | None = None) -> Turns:
+    """A loaded core with its plugins, ready to answer; a `core` that is there already is used again."""
     host = make_host(profile, report, safe)
-    return Turns(load_core(profile.core), host, profile)
+    return Turns(core or load_core(profile.core), host, profile)
 
 
 def make_source(wanted: str | None, profile: Profile) -> Source:

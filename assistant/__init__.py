@@ -1,16 +1,40 @@
 """A desktop assistant that hears. Skill authors import everything they need from here."""
 
+from assistant.actions import Ask, Notify, Record, Show, Write
 from assistant.errors import UserError
-from assistant.hookspecs import hookimpl
-from assistant.records import AudioWindow, GenerationSettings, Prompt, Response, Skill, Timings
+from assistant.hookspecs import STOP, State, Stop, hookimpl
+from assistant.records import (
+    AudioWindow,
+    Command,
+    GenerationSettings,
+    Panel,
+    Prompt,
+    Response,
+    SessionInfo,
+    Skill,
+    Timings,
+    Turn,
+)
 
 __all__ = [
+    "STOP",
+    "Ask",
     "AudioWindow",
+    "Command",
     "GenerationSettings",
+    "Notify",
+    "Panel",
     "Prompt",
+    "Record",
     "Response",
+    "SessionInfo",
+    "Show",
     "Skill",
+    "State",
+    "Stop",
     "Timings",
+    "Turn",
     "UserError",
+    "Write",
     "hookimpl",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -133,12 +134,82 @@ def profiles_check(name: Annotated[str, typer.Argument(help="Profile name or YAM
     check(name)
 
 
+PluginArgument = Annotated[str, typer.Argument(help="Name of the plugin (assistant plugins list).")]
+
+
 @plugins.command("list")
-def plugins_list(as_json: JsonOption = False) -> None:
-    """Names and versions, from metadata alone."""
+def plugins_list(profile: ProfileOption = "default", as_json: JsonOption = False) -> None:
+    """Names, versions and whether they are on; nothing is imported for it."""
     from assistant.commands.plugins import list_all
 
-    list_all(as_json)
+    list_all(profile, as_json)
+
+
+@plugins.command("show")
+def plugins_show(name: PluginArgument, profile: ProfileOption = "default", as_json: JsonOption = False) -> None:
+    """A plugin's hooks, skills and settings. Example: assistant plugins show slot-filling"""
+    from assistant.commands.plugins import show
+
+    show(name, profile, as_json)
+
+
+@plugins.command("enable")
+def plugins_enable(name: PluginArgument, profile: ProfileOption = "default") -> None:
+    """Use a plugin again from the next start on."""
+    from assistant.commands.plugins import set_state
+
+    set_state(name, profile, on=True)
+
+
+@plugins.command("disable")
+def plugins_disable(name: PluginArgument, profile: ProfileOption = "default") -> None:
+    """Leave a plugin out from the next start on."""
+    from assistant.commands.plugins import set_state
+
+    set_state(name, profile, on=False)
+
+
+@plugins.command("new")
+def plugins_new(
+    name: Annotated[str, typer.Argument(help="Small letters, digits and hyphens.")],
+    folder: Annotated[Path, typer.Option("--in", help="Where to put it.")] = Path(),
+) -> None:
+    """Write a new plugin, with tests that pass. Example: assistant plugins new my-skill"""
+    from assistant.commands.scaffold import run
+
+    run(name, folder)
+
+
+@plugins.command("install")
+def plugins_install(
+    requirement: Annotated[str, typer.Argument(help="A folder, a wheel, or a name on the package index.")],
+    upgrade: Annotated[bool, typer.Option("--upgrade", "-U", help="Take the newest version.")] = False,
+) -> None:
+    """Install a plugin with pip, where the assistant itself is installed."""
+    from assistant.commands.plugins import install
+
+    install(requirement, upgrade)
+
+
+@plugins.command("uninstall")
+def plugins_uninstall(name: PluginArgument) -> None:
+    """Take a plugin's package out again."""
+    from assistant.commands.plugins import uninstall
+
+    uninstall(name)
+
+
+@plugins.command("run")
+def plugins_run(
+    name: PluginArgument,
+    command: Annotated[Optional[str], typer.Argument(help="The plugin's command; all are listed if none.")] = None,  # noqa: UP045
+    words: Annotated[Optional[list[str]], typer.Argument(help="What the command takes.")] = None,  # noqa: UP045
+    profile: ProfileOption = "default",
+) -> None:
+    """Run a command that a plugin brings."""
+    from assistant.commands.plugins import run_command
+
+    run_command(name, command, words or [], profile)
 
 
 @weights.command("pull")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -31,6 +31,10 @@ class Core(Protocol):
         """Whether a window is speech, by the model's own hearing."""
         ...
 
+    def join(self, parts: Sequence[Any]) -> Any:
+        """Several windows' audio tokens as one, in this order."""
+        ...
+
     def stream(self, audio: Any, prompt: Prompt, cancelled: Callable[[], bool] = NEVER) -> Iterator[str]:
         """The answer, piece by piece."""
         ...
@@ -50,7 +54,10 @@ class SalmonnCore:
         self._model = Salmonn.from_pretrained(settings.model, settings.device, settings.precision)
 
     def encode(self, samples: np.ndarray) -> Any:
-        return self._model.encode(samples)
+        return self._model.encode(np.array(samples))  # a copy that torch may write to
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        return self._model.join(parts)
 
     def kind(self, audio: Any) -> WindowKind:
         """Ask the model: a speech detector such as webrtcvad takes nearly every dog and drum for speech."""
@@ -61,7 +68,7 @@ class SalmonnCore:
         from salmonn_core import GenerationOptions
 
         options = GenerationOptions(**asdict(prompt.settings))
-        return self._model.stream(audio, prompt.instruction, options, prompt.history, cancelled)
+        return self._model.stream(audio, prompt.instruction, options, prompt.history, cancelled, prompt.before)
 
 
 def load_core(settings: CoreSettings) -> Core:

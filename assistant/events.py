@@ -90,7 +90,7 @@ class TurnStarted(Event):
     kind: WindowKind
     skill: str
     prompt: str
-    claims: tuple[tuple[str, str, float], ...] = ()  # (plugin, skill, score)
+    claims: tuple[tuple[str, str, float], ...] = ()  # plugin, skill, score; the first one won
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +107,7 @@ class Responded(Event):
     name: ClassVar[str] = "response"
     response: Response
     audio_s: float
+    seen_by: tuple[str, ...] = ()
     hook_ms: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -123,6 +124,8 @@ class Responded(Event):
         }
         if response.slots is not None:
             values["slots"] = dict(response.slots)
+        if self.hook_ms:
+            values["hook_ms"] = {key: round(value, 2) for key, value in self.hook_ms.items()}
         return {"event": self.name, "t": round(self.t, 4)} | values
 
 
@@ -133,6 +136,51 @@ class ErrorRaised(Event):
     name: ClassVar[str] = "error"
     source: str
     message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginDisabled(Event):
+    """A plugin is off for the rest of the session."""
+
+    name: ClassVar[str] = "plugin_disabled"
+    plugin: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginReloaded(Event):
+    """The file of a plugin was saved and has been read again."""
+
+    name: ClassVar[str] = "plugin_reloaded"
+    plugin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginPrinted(Event):
+    """A plugin printed something; it is kept off the screen and out of the JSON lines."""
+
+    name: ClassVar[str] = "plugin_printed"
+    plugin: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionTaken(Event):
+    """Something that a skill asked for was done: `kind` is show, notify, write or record."""
+
+    name: ClassVar[str] = "action"
+    window: int
+    skill: str
+    kind: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanelsChanged(Event):
+    """What the plugins show beside the conversation: (plugin, title, rows)."""
+
+    name: ClassVar[str] = "panels"
+    panels: tuple[tuple[str, str, tuple[tuple[str, ...], ...]], ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,25 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from platformdirs import user_config_path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from assistant.errors import UserError
 from assistant.keys import known_action, refuse_clashes, usable
 
 ActionName = Annotated[str, AfterValidator(known_action)]
 KeyName = Annotated[str, AfterValidator(usable)]
+
+Path_ = tuple[str, ...]
+Origins = dict[Path_, tuple[Path, int]]
 
 
 class _Strict(BaseModel):
@@ -61,6 +73,18 @@ class AnswerSettings(_Strict):
 
     speech: str = "spoken-qa"
     sound: str = "describe"
+    pin: str | None = Field(None, description="this skill answers every window of a kind that it accepts")
+    order: tuple[str, ...] = Field((), description="skills that win over better claims, the first one first")
+
+
+class HookSettings(_Strict):
+    """How long a plugin may take, and how often it may fail."""
+
+    audio_ms: float = Field(50.0, gt=0, description="for hooks between a window and its answer, each call")
+    response_s: float = Field(2.0, gt=0, description="for hooks after the answer")
+    setup_s: float = Field(5.0, gt=0, description="for import, registration, start")
+    hung_s: float = Field(3.0, gt=0, description="a call that is still running after so long switches the plugin off")
+    strikes: int = Field(3, ge=1, description="failures that switch a plugin off for the session")
 
 
 class GenerationProfile(_Strict):
@@ -91,10 +115,18 @@ class Profile(_Strict):
     hearing: HearingSettings = HearingSettings()
     answer: AnswerSettings = AnswerSettings()
     generation: GenerationProfile = GenerationProfile()
+    hooks: HookSettings = HookSettings()
+    language: str = Field("en", pattern="^[a-z]{2}$", description="of the skills' prompts, where they have it")
     screen: ScreenSettings = ScreenSettings()
     keys: Mapping[ActionName, KeyName] = {}
     plugins: Mapping[str, Mapping[str, Any]] = {}
-    safe: Literal[True, False] = False
+    plugin_folders: tuple[Path, ...] = Field((), description="folders of single-file plugins, read again when saved")
+    safe: bool = False
+    _origins: Origins = PrivateAttr(default_factory=dict)
+
+    def explain(self, error: ValidationError, at: Path_, model: type[BaseModel]) -> str:
+        """A mistake in a part of this profile that a plugin's own model checks, with file, line and key."""
+        return _explain(error, self._origins, at, model)
 
     @field_validator("keys")
     @classmethod
@@ -157,13 +189,11 @@ def load(name: str) -> Profile:
     values, origins = _merged(find(name), ())
     values.setdefault("name", Path(name).stem)
     try:
-        return Profile.model_validate(values)
+        profile = Profile.model_validate(values)
     except ValidationError as error:
         raise UserError(_explain(error, origins)) from error
-
-
-Path_ = tuple[str, ...]
-Origins = dict[Path_, tuple[Path, int]]
+    profile._origins = origins
+    return profile
 
 
 def _merged(file: ProfileFile, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Origins]:
@@ -229,23 +259,25 @@ def _lines(path: Path, node: yaml.MappingNode, at: Path_) -> Iterator[tuple[Path
             yield from _lines(path, value, (*at, name))
 
 
-def _explain(error: ValidationError, origins: Origins) -> str:
+def _explain(error: ValidationError, origins: Origins, above: Path_ = (), model: type[BaseModel] = Profile) -> str:
     first = error.errors()[0]
-    at = tuple(str(part) for part in first["loc"] if part != "[key]")  # pydantic's mark for a key, not its value
+    inner = tuple(str(part) for part in first["loc"] if part != "[key]")  # pydantic's mark for a key, not its value
+    at = (*above, *inner)
     known = next((origins[at[:n]] for n in range(len(at), 0, -1) if at[:n] in origins), None)
     where = f"{known[0]}, line {known[1]}, " if known else ""
     key = ".".join(at) or "profile"
     if first["type"] == "extra_forbidden":
-        return f"{where}{key}: no such key{_nearest(at[-1], _keys_at(at[:-1]))}"
+        return f"{where}{key}: no such key{_nearest(at[-1], _keys_at(model, inner[:-1]))}"
     reason = first["msg"].removeprefix("Value error, ")
     return f"{where}{key}: {reason[0].lower()}{reason[1:]}"
 
 
-def _keys_at(at: Path_) -> list[str]:
-    model: Any = Profile
+def _keys_at(top: type[BaseModel], at: Path_) -> list[str]:
+    model: Any = top
     for part in at:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field else None
+    return list(getattr(model, "model_fields", ()))
 
 
 def _nearest(name: str, known: Mapping[str, object] | list[str]) -> str:

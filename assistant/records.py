@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
+
+from assistant.actions import Action
 
 SAMPLE_RATE = 16_000
 FRAME_SAMPLES = 480  # 30 ms, the longest frame that webrtcvad takes
@@ -14,7 +17,7 @@ FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 
 WindowKind = Literal["speech", "sound"]
 WindowEnd = Literal["silence", "max_window", "manual", "device_lost", "end_of_file"]
-TurnEnd = Literal["done", "cancelled", "superseded", "failed"]
+TurnEnd = Literal["done", "stopped", "cancelled", "superseded", "failed"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class AudioWindow:
     end: WindowEnd
     level_dbfs: float
     source: str
+
+    def __post_init__(self) -> None:
+        if self.samples.flags.writeable:  # nobody who is handed a window can change it for the others
+            fixed = np.frombuffer(np.ascontiguousarray(self.samples, np.float32).tobytes(), np.float32)
+            object.__setattr__(self, "samples", fixed)
 
     @property
     def duration_s(self) -> float:
@@ -65,11 +73,15 @@ class Prompt:
         instruction: text that follows the audio.
         settings: how the answer is generated.
         history: earlier (instruction, answer) turns that stand before this one.
+        before: text that stands before the audio.
+        windows: ids of past windows whose audio is put before this one's, as far as 30 s allow.
     """
 
     instruction: str
     settings: GenerationSettings = field(default_factory=GenerationSettings)
     history: tuple[tuple[str, str], ...] = ()
+    before: str = ""
+    windows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,7 @@ class Response:
         end: how the turn ended.
         slots: a typed record, if the skill fills one.
         tokens: how many tokens were generated.
+        actions: what the assistant shall do with it (`assistant.actions`), in this order.
     """
 
     text: str
@@ -111,6 +124,30 @@ class Response:
     end: TurnEnd = "done"
     slots: Mapping[str, Any] | None = None
     tokens: int = 0
+    actions: tuple[Action, ...] = ()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a conversation remembers of an answered window."""
+
+    window_id: int
+    kind: WindowKind
+    skill: str
+    instruction: str
+    text: str
+    start_s: float
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What a plugin is told when a session starts."""
+
+    conversation: str
+    profile: str
+    source: str
+    language: str
 
 
 @dataclass(frozen=True)
@@ -122,7 +159,8 @@ class Skill:
         description: one line for lists.
         instruction: the prompt, unless the `shape_prompt` hook makes another.
         kinds: the windows that it accepts.
-        settings: generation defaults; a profile's `generation` wins over them.
+        settings: generation defaults (`GenerationSettings` by field); a profile's `generation` wins over them.
+        prompts: the instruction in other languages, by code ("de"); the profile's `language` chooses.
     """
 
     name: str
@@ -130,3 +168,40 @@ class Skill:
     instruction: str
     kinds: frozenset[WindowKind] = frozenset({"speech", "sound"})
     settings: Mapping[str, Any] = field(default_factory=dict)
+    prompts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("settings", "prompts"):  # a plugin that is handed a skill cannot change it
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def instruction_in(self, language: str) -> str:
+        """The instruction in that language, or as it is."""
+        return self.prompts.get(language, self.instruction)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of a plugin's own: `assistant plugins run PLUGIN NAME [WORDS...]`.
+
+    Attributes:
+        name: what is typed.
+        help: one line.
+        run: given the words that follow; what it returns is printed.
+    """
+
+    name: str
+    help: str
+    run: Callable[[list[str]], str | None]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Something that a plugin shows beside the conversation, as data: headless front ends show it too.
+
+    Attributes:
+        title: above it.
+        rows: a table's rows, the first one its head; a badge is one row of one cell; a text is rows of one cell.
+    """
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]

@@ -4,71 +4,219 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
+from assistant.acting import act
+from assistant.actions import Ask
 from assistant.core import Core
-from assistant.events import Event, Responded, TokenGenerated, TurnStarted, WindowDropped
-from assistant.plugin_host import PluginHost
+from assistant.errors import UserError
+from assistant.events import Event, PanelsChanged, Responded, TokenGenerated, TurnStarted, WindowDropped
+from assistant.plugin_host import Claims, PluginHost
 from assistant.profile import Profile
-from assistant.records import AudioWindow, GenerationSettings, Prompt, Response, Skill, Timings, TurnEnd
+from assistant.records import (
+    AudioWindow,
+    GenerationSettings,
+    Prompt,
+    Response,
+    SessionInfo,
+    Skill,
+    Timings,
+    Turn,
+    TurnEnd,
+)
+
+REMEMBERED_TURNS = 50
+KEPT_WINDOWS = 16  # whose audio tokens can be asked again or put before another's; some 0.3 MB each
+MOST_SECONDS = 30.0  # of audio in one prompt
+MOST_FOLLOW_UPS = 3
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A window with what the model made of it: it can be asked again without encoding."""
+
+    window: AudioWindow
+    audio: Any
 
 
 class Turns:
     """Answers windows, one after the other. Has no thread of its own."""
 
-    def __init__(self, core: Core, host: PluginHost, profile: Profile) -> None:
+    def __init__(self, core: Core, host: PluginHost, profile: Profile, source: str = "") -> None:
         self.core, self.host, self.profile = core, host, profile
         self.cancel = threading.Event()
+        self.heard: OrderedDict[int, Heard] = OrderedDict()
+        self.session = SessionInfo(uuid.uuid4().hex, profile.name, source, profile.language)
+        self._turns: deque[Turn] = deque(maxlen=REMEMBERED_TURNS)
 
-    def skill_for(self, window: AudioWindow) -> Skill:
-        """The skill that a plugin claims the window for, or the profile's for that kind."""
-        claimed = self.host.claim(window)
-        chosen = self.profile.answer.speech if window.kind == "speech" else self.profile.answer.sound
-        return self.host.skill(claimed or chosen)
+    @property
+    def past(self) -> tuple[Turn, ...]:
+        """The answers so far, the oldest first."""
+        return tuple(self._turns)
 
-    def prompt_for(self, window: AudioWindow, skill: Skill, instruction: str | None) -> Prompt:
-        """The skill's prompt, shaped by the plugins; an instruction of the user's own is taken as it is."""
-        pinned = self.profile.generation.model_dump(exclude_none=True)
-        settings = GenerationSettings(**{**skill.settings, **pinned})
-        if instruction is not None:
-            return Prompt(instruction, settings)
-        prompt = self.host.shape(window, skill, Prompt(skill.instruction, settings))
-        return replace(prompt, settings=replace(prompt.settings, **pinned))
+    def switch(self, profile: Profile) -> None:
+        """Go on under another profile that names the same model; the conversation stays.
+
+        Raises:
+            UserError: the new profile does not fit its plugins; the old one stays in force.
+        """
+        host = self.host.succeeded_by(profile)
+        for name in (profile.answer.speech, profile.answer.sound):
+            host.skill(name)
+        self.host, self.profile = host, profile
+        self.session = replace(self.session, profile=profile.name, language=profile.language)
+
+    def close(self) -> None:
+        """The session is over: plugins are told."""
+        self.host.close()
 
     def answer(
         self, window: AudioWindow, skill: Skill | None = None, instruction: str | None = None
     ) -> Iterator[Event]:
-        """Yield the turn's events; the last one is `Responded`, or `WindowDropped` if nobody wants the window.
+        """Yield the turn's events; the last is `Responded` with what follows from it, or `WindowDropped`.
 
         Without a `skill` the model itself first says what kind of window it is, and that decides who answers.
         """
         self.cancel.clear()
         clock = _Clock(time.monotonic())
+        self.host.begin_turn(self.session)
         audio = self.core.encode(window.samples)
         clock.mark("encode")
+        claims: Claims = ()
         if skill is None:
             window = replace(window, kind=self.core.kind(audio))
+        self._keep(window, audio)
+        self.host.heard(window, self.past)
+        if skill is None:
             if window.kind == "sound" and not self.profile.hearing.sounds:
+                yield from self._plugin_events()
                 yield WindowDropped(window=window.id, reason="no speech, and the profile ignores sounds")
                 return
-            skill = self.skill_for(window)
-        prompt = self.prompt_for(window, skill, instruction)
-        yield TurnStarted(window=window.id, kind=window.kind, skill=skill.name, prompt=prompt.instruction)
+            claims = self.host.claims(window, self.past)
+            skill = self.host.skill(self._chosen(window, claims))
+        yield from self._turn(_Ask(window, audio, skill, instruction, claims, clock))
+
+    def again(self, window_id: int, skill: Skill, instruction: str | None = None) -> Iterator[Event]:
+        """Ask about a window that was heard before, without encoding it again.
+
+        Raises:
+            UserError: it is too long ago.
+        """
+        if window_id not in self.heard:
+            raise UserError(f"window {window_id} is no longer kept; the last {KEPT_WINDOWS} are")
+        self.cancel.clear()
+        self.host.begin_turn(self.session)
+        heard = self.heard[window_id]
+        yield from self._turn(_Ask(heard.window, heard.audio, skill, instruction, (), _Clock(time.monotonic())))
+
+    def forget(self, window_id: int) -> None:
+        """Drop a window's audio."""
+        self.heard.pop(window_id, None)
+
+    def _keep(self, window: AudioWindow, audio: Any) -> None:
+        self.heard[window.id] = Heard(window, audio)
+        while len(self.heard) > KEPT_WINDOWS:
+            self.heard.popitem(last=False)
+
+    def _chosen(self, window: AudioWindow, claims: Claims) -> str:
+        """The profile's pin, the best claim, or the profile's skill for that kind of window."""
+        answer = self.profile.answer
+        if answer.pin is not None and window.kind in self.host.skill(answer.pin).kinds:
+            return answer.pin
+        if claims:
+            return claims[0][1]
+        return answer.speech if window.kind == "speech" else answer.sound
+
+    def _prompt(self, ask: _Ask) -> Prompt:
+        """The skill's prompt, shaped by the plugins; an instruction of the user's own is taken as it is."""
+        pinned = self.profile.generation.model_dump(exclude_none=True)
+        settings = GenerationSettings(**{**ask.skill.settings, **pinned})
+        if ask.instruction is not None:
+            return Prompt(ask.instruction, settings)
+        first = Prompt(ask.skill.instruction_in(self.profile.language), settings)
+        prompt = self.host.shape(ask.window, ask.skill, first, self.past)
+        return replace(prompt, settings=replace(prompt.settings, **pinned))
+
+    def _audio(self, ask: _Ask, prompt: Prompt) -> Any:
+        """The window's audio, with as much of the past windows that the prompt names as 30 s allow."""
+        room = MOST_SECONDS - ask.window.duration_s
+        parts = [ask.audio]
+        for window_id in reversed(prompt.windows):
+            heard = self.heard.get(window_id)
+            if heard is None or window_id == ask.window.id or heard.window.duration_s > room:
+                continue
+            room -= heard.window.duration_s
+            parts.insert(0, heard.audio)
+        return self.core.join(parts) if len(parts) > 1 else ask.audio
+
+    def _turn(self, ask: _Ask) -> Iterator[Event]:
+        window, skill, clock = ask.window, ask.skill, ask.clock
+        prompt = self._prompt(ask)
+        yield from self._plugin_events()
+        yield TurnStarted(
+            window=window.id, kind=window.kind, skill=skill.name, prompt=prompt.instruction, claims=ask.claims
+        )
         pieces: list[str] = []
-        for piece in self.core.stream(audio, prompt, self.cancel.is_set):
+        end: TurnEnd = "done"
+        for piece in self.core.stream(self._audio(ask, prompt), prompt, self.cancel.is_set):
             if not pieces:
                 clock.mark("first_token")
-            pieces.append(piece)
-            self.host.token(window, skill, piece)
-            yield TokenGenerated(window=window.id, text=piece)
+            said, stopped_by = self.host.token(window, skill, piece)
+            if stopped_by is not None:
+                end = "stopped"
+                break
+            pieces.append(said)
+            yield TokenGenerated(window=window.id, text=said)
         clock.mark("total")
-        end: TurnEnd = "cancelled" if self.cancel.is_set() else "done"
+        if self.cancel.is_set():
+            end = "cancelled"
         text = "".join(pieces).strip()
         response = Response(text, skill.name, prompt, window.id, clock.timings(), end, tokens=len(pieces))
-        if end == "done" and instruction is None:
-            response = self.host.consume(window, skill, response)
-        yield Responded(response=response, audio_s=window.duration_s)
+        yield from self._finish(ask, response)
+
+    def _finish(self, ask: _Ask, response: Response) -> Iterator[Event]:
+        window, skill = ask.window, ask.skill
+        if response.end != "cancelled" and ask.instruction is None:
+            response = self.host.consume(window, skill, response, self.past)
+        spent = dict(self.host.calls.hook_ms)
+        timings = replace(response.timings_ms, hooks=sum(spent.values()))
+        response = replace(response, timings_ms=timings)
+        if response.end != "cancelled":
+            self._turns.append(_turn_of(window, response))
+        yield from self._plugin_events()
+        yield Responded(response=response, audio_s=window.duration_s, seen_by=self.host.seen_by(), hook_ms=spent)
+        yield from self._after(ask, response)
+
+    def _after(self, ask: _Ask, response: Response) -> Iterator[Event]:
+        """Carry out the skill's actions, then show what the plugins want shown."""
+        for action in response.actions:
+            if isinstance(action, Ask):
+                yield from self._follow_up(ask, action)
+            else:
+                yield act(action, ask.window, response.skill)
+        if not ask.depth:
+            panels = tuple((plugin, panel.title, panel.rows) for plugin, panel in self.host.panels(self.past))
+            yield from self._plugin_events()
+            if panels:
+                yield PanelsChanged(panels=panels)
+
+    def _follow_up(self, ask: _Ask, action: Ask) -> Iterator[Event]:
+        if ask.depth >= MOST_FOLLOW_UPS:
+            raise UserError(f"skill {ask.skill.name} asks more than {MOST_FOLLOW_UPS} questions in a row; stopped")
+        skill = self.host.skill(action.skill) if action.skill else ask.skill
+        clock = _Clock(time.monotonic())
+        yield from self._turn(
+            replace(ask, skill=skill, instruction=action.instruction, clock=clock, depth=ask.depth + 1)
+        )
+
+    def _plugin_events(self) -> Iterator[Event]:
+        events = self.host.calls.events
+        while events:
+            yield events.popleft()
 
 
 @dataclass
@@ -81,3 +229,28 @@ class _Clock:
 
     def timings(self) -> Timings:
         return Timings(**(asdict(Timings()) | {"first_token": self.marks["total"]} | self.marks))
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """One question to one window."""
+
+    window: AudioWindow
+    audio: Any
+    skill: Skill
+    instruction: str | None
+    claims: Claims
+    clock: _Clock
+    depth: int = 0
+
+
+def _turn_of(window: AudioWindow, response: Response) -> Turn:
+    return Turn(
+        window.id,
+        window.kind,
+        response.skill,
+        response.prompt.instruction,
+        response.text,
+        window.start_s,
+        window.duration_s,
+    )

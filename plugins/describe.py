@@ -1,18 +1,24 @@
 """Says what a sound is; in brackets if the profile wants captions."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-from assistant import AudioWindow, Response, Skill, hookimpl
+from pydantic import BaseModel
 
-_in_brackets = False
+from assistant import Response, Skill, hookimpl
+
+
+class Settings(BaseModel, extra="forbid", frozen=True):
+    brackets: bool = False
+    """Captions for people who cannot hear: [a dog barks]."""
 
 
 @hookimpl
-def register_skills(settings: Mapping[str, Any]) -> list[Skill]:
-    global _in_brackets  # noqa: PLW0603 - one session, one setting
-    _in_brackets = bool(settings.get("brackets", False))
+def settings_model() -> type[BaseModel]:
+    return Settings
+
+
+@hookimpl
+def register_skills() -> list[Skill]:
     return [
         Skill(
             name="describe",
@@ -24,7 +30,7 @@ def register_skills(settings: Mapping[str, Any]) -> list[Skill]:
 
 
 @hookimpl
-def consume_response(window: AudioWindow, skill: Skill, response: Response) -> Response | None:
-    if skill.name != "describe" or not _in_brackets:
+def consume_response(skill: Skill, response: Response, settings: Settings) -> Response | None:
+    if skill.name != "describe" or not settings.brackets:
         return None
     return replace(response, text=f"[{response.text.rstrip('.').lower()}]")

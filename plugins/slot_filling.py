@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from assistant import AudioWindow, Prompt, Response, Skill, UserError, hookimpl
+from pydantic import BaseModel, Field, field_validator
+
+from assistant import Prompt, Response, Skill, hookimpl
 
 Kind = str | tuple[str, ...]  # "text", "integer", "number", "boolean", or the allowed values
 PATTERNS = {
@@ -27,26 +29,6 @@ class Schema:
     """Field names and kinds, in the order in which they are asked."""
 
     fields: Mapping[str, Kind]
-
-    @classmethod
-    def from_profile(cls, values: Any) -> "Schema":
-        """Check what the profile says.
-
-        Raises:
-            UserError: a kind that does not exist, with those that do.
-        """
-        if not isinstance(values, Mapping) or not values:
-            raise UserError("plugins.slot-filling.schema must list at least one `field: type`")
-        return cls({str(name): cls._kind(str(name), kind) for name, kind in values.items()})
-
-    @staticmethod
-    def _kind(name: str, kind: Any) -> Kind:
-        if isinstance(kind, list) and kind:
-            return tuple(str(value) for value in kind)
-        if isinstance(kind, str) and kind in PATTERNS:
-            return kind
-        known = ", ".join(PATTERNS)
-        raise UserError(f"plugins.slot-filling.schema.{name}: {kind!r} is no type; use {known} or a list of values")
 
     @property
     def instruction(self) -> str:
@@ -73,36 +55,55 @@ def _value_pattern(kind: Kind) -> str:
     return PATTERNS[kind]
 
 
-_schema = Schema(DEFAULT_SCHEMA)
+class Settings(BaseModel, extra="forbid", frozen=True):
+    fields: Mapping[str, Any] = Field(DEFAULT_SCHEMA, alias="schema", min_length=1)
+    """Field names with `text`, `integer`, `number`, `boolean` or the list of allowed values."""
+
+    @field_validator("fields")
+    @classmethod
+    def _known_kinds(cls, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        for name, kind in fields.items():
+            if not (isinstance(kind, list) and kind) and not (isinstance(kind, str) and kind in PATTERNS):
+                raise ValueError(f"{name}: {kind!r} is no type; use {', '.join(PATTERNS)} or a list of values")
+        return fields
+
+    @property
+    def schema_(self) -> Schema:
+        kinds = {name: tuple(map(str, kind)) if isinstance(kind, list) else kind for name, kind in self.fields.items()}
+        return Schema(kinds)
 
 
 @hookimpl
-def register_skills(settings: Mapping[str, Any]) -> list[Skill]:
-    global _schema  # noqa: PLW0603 - one session, one schema
-    _schema = Schema.from_profile(settings.get("schema", DEFAULT_SCHEMA))
+def settings_model() -> type[BaseModel]:
+    return Settings
+
+
+@hookimpl
+def register_skills(settings: Settings) -> list[Skill]:
+    schema = settings.schema_
     return [
         Skill(
             name="slot-filling",
             description="Fills the profile's schema from the speech and emits a typed record",
-            instruction=_schema.instruction,
+            instruction=schema.instruction,
             kinds=frozenset({"speech"}),
-            settings={"max_new_tokens": 40 + 50 * len(_schema.fields)},
+            settings={"max_new_tokens": 40 + 50 * len(schema.fields)},
         )
     ]
 
 
 @hookimpl
-def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt) -> Prompt | None:
+def shape_prompt(skill: Skill, prompt: Prompt, settings: Settings) -> Prompt | None:
     if skill.name != "slot-filling":
         return None
-    return replace(prompt, settings=replace(prompt.settings, pattern=_schema.pattern))
+    return replace(prompt, settings=replace(prompt.settings, pattern=settings.schema_.pattern))
 
 
 @hookimpl
-def consume_response(window: AudioWindow, skill: Skill, response: Response) -> Response | None:
+def consume_response(skill: Skill, response: Response, settings: Settings) -> Response | None:
     if skill.name != "slot-filling":
         return None
-    record = _schema.record(response.text)
+    record = settings.schema_.record(response.text)
     if record is None:
         raise ValueError(f"the record was cut off after {response.tokens} tokens: {response.text[-40:]!r}")
     return replace(response, slots=record)

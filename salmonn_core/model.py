@@ -115,6 +115,10 @@ class Salmonn:
         width = self.bridge.projection.weight.dtype
         return AudioTokens(self.bridge(speech.to(width), audio.to(width)), seconds)
 
+    def join(self, parts: Sequence[AudioTokens]) -> AudioTokens:
+        """Several clips one after the other, as one; together they should be no longer than 30 s."""
+        return AudioTokens(torch.cat([part.tokens for part in parts]), sum(part.seconds for part in parts))
+
     def ids(self, text: str) -> Tensor:
         """(n,) token ids of a part of the prompt; the halves are tokenised separately, as in the reference."""
         return torch.tensor(self.tokenizer(text, add_special_tokens=False).input_ids, dtype=torch.long)
@@ -126,6 +130,7 @@ class Salmonn:
         options: GenerationOptions | None = None,
         history: Sequence[tuple[str, str]] = (),
         cancelled: Callable[[], bool] = lambda: False,
+        before: str = "",
     ) -> Iterator[str]:
         """Yield the answer as text pieces while it is generated.
 
@@ -135,9 +140,10 @@ class Salmonn:
             options: greedy and at full LoRA scale unless said otherwise.
             history: earlier (instruction, answer) turns, as text.
             cancelled: asked before each token.
+            before: text that stands before the audio.
         """
         options = options or GenerationOptions()
-        ready = self.prompt(instruction, audio, options.lora_scale, history)
+        ready = self.prompt(instruction, audio, options.lora_scale, history, before)
         ids = generate(self.llm, self.tokenizer, ready.rest, options, cancelled, ready.prefix, ready.remember)
         yield from pieces(self.tokenizer, ids)
 
@@ -175,22 +181,23 @@ class Salmonn:
         audio: AudioTokens | None,
         lora_scale: float = 1.0,
         history: Sequence[tuple[str, str]] = (),
+        before: str = "",
     ) -> Prepared:
         """A question about a window, ready for `salmonn_core.decode.generate`; arguments as in `stream`."""
         end = self.tokenizer.eos_token + "\n"
         turns = "".join(past_turn(self.config.prompt, asked, said, end) for asked, said in history)
-        halves = build_prompt(self.config.prompt, instruction, audio is not None, turns)
-        before, after = self.ids(halves.before), self.ids(halves.after)
+        halves = build_prompt(self.config.prompt, instruction, audio is not None, turns, before)
+        head, after = self.ids(halves.before), self.ids(halves.after)
         if self.config.prompt.bos:
-            before = torch.cat((torch.tensor([self.tokenizer.bos_token_id]), before))
+            head = torch.cat((torch.tensor([self.tokenizer.bos_token_id]), head))
         if audio is None:
-            return Prepared(None, self.llm.embed(torch.cat((before, after))))
-        key = (tuple(before.tolist()), lora_scale)
+            return Prepared(None, self.llm.embed(torch.cat((head, after))))
+        key = (tuple(head.tolist()), lora_scale)
         if key in audio.read:
             return Prepared(audio.read[key], self.llm.embed(after))
-        positions = len(before) + len(audio.tokens)
+        positions = len(head) + len(audio.tokens)
         rest = torch.cat((audio.tokens.to(self.llm.dtype), self.llm.embed(after)))
-        prefix = self._prefix(*key) if len(before) else None
+        prefix = self._prefix(*key) if len(head) else None
         return Prepared(prefix, rest, lambda state: audio.read.update({key: state.cut(positions)}))
 
     def _read_prefix(self, ids: tuple[int, ...], lora_scale: float) -> State:

@@ -62,7 +62,9 @@ class PromptHalves:
     has_audio: bool = True
 
 
-def build_prompt(config: PromptConfig, instruction: str, has_audio: bool = True, history: str = "") -> PromptHalves:
+def build_prompt(
+    config: PromptConfig, instruction: str, has_audio: bool = True, history: str = "", before: str = ""
+) -> PromptHalves:
     """Place an instruction in the template.
 
     Args:
@@ -70,10 +72,12 @@ def build_prompt(config: PromptConfig, instruction: str, has_audio: bool = True,
         instruction: what to do with the audio.
         has_audio: False leaves the speech part out altogether.
         history: earlier turns, already in the template's form.
+        before: text that stands before the audio.
     """
+    lead = before.strip() + " " if before.strip() else ""
     if not has_audio:
-        return PromptHalves(history + config.template.format(instruction.strip()), "", has_audio=False)
-    whole = config.template.format(config.speech + instruction.strip())
+        return PromptHalves(history + config.template.format(lead + instruction.strip()), "", has_audio=False)
+    whole = config.template.format(lead + config.speech + instruction.strip())
     before, after = whole.split(SPEECH_HERE)
     return PromptHalves(history + before, after)
 

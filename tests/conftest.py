@@ -14,39 +14,12 @@ import pytest
 
 from assistant.plugin_host import PluginHost
 from assistant.profile import Profile, load
-from assistant.records import FRAME_SAMPLES, SAMPLE_RATE, AudioWindow, Prompt
+from assistant.records import FRAME_SAMPLES, SAMPLE_RATE, AudioWindow
+from assistant.testing import FakeCore
 from assistant.turns import Turns
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
-
-
-class FakeCore:
-    """Says the scripted words; remembers what it was asked."""
-
-    name = "fake"
-
-    def __init__(self, *words: str) -> None:
-        self.words = list(words) or ["hello ", "there"]
-        self.asked: list[Prompt] = []
-        self.encoded = 0
-        self.between: Callable[[], None] = lambda: None
-        self.hears: str = "speech"
-
-    def encode(self, samples: np.ndarray) -> Any:
-        self.encoded += 1
-        return len(samples)
-
-    def kind(self, audio: Any) -> Any:
-        return self.hears
-
-    def stream(self, audio: Any, prompt: Prompt, cancelled: Callable[[], bool] = lambda: False) -> Iterator[str]:
-        self.asked.append(prompt)
-        for word in self.words:
-            if cancelled():
-                return
-            yield word
-            self.between()
 
 
 class LoudIsVoice:
@@ -93,6 +66,13 @@ def window(seconds: float = 1.0, kind: str = "speech") -> AudioWindow:
     return AudioWindow(1, tone(seconds), kind, 0.0, "silence", -17.0, "array")  # type: ignore[arg-type]
 
 
+@pytest.fixture(autouse=True)
+def _own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's own configuration or data."""
+    monkeypatch.setenv("ASSISTANT_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("ASSISTANT_DATA", str(tmp_path / "data"))
+
+
 @pytest.fixture
 def profile() -> Profile:
     return load("default")
@@ -105,7 +85,7 @@ def reports() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def host(profile: Profile, reports: list[tuple[str, str]]) -> PluginHost:
-    return PluginHost(profile.plugins, lambda name, message: reports.append((name, message)))
+    return PluginHost(profile, lambda name, message: reports.append((name, message)))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from assistant import Prompt, Response, Skill, Timings, hookimpl
-from assistant.events import Responded
+from assistant.events import Responded, TurnStarted
 from assistant.plugin_host import PluginHost, PluginState, discover
 from assistant.profile import load
 from tests.conftest import window
@@ -83,7 +83,9 @@ def test_a_plugin_that_returns_the_wrong_type_is_ignored_and_named(turns, host, 
 def test_the_highest_claim_answers(turns, host):
     host.register(Claiming("describe", 0.2), state("low"))
     host.register(Claiming("storytelling", 0.9), state("high"))
-    assert turns.skill_for(window()).name == "storytelling"
+    started = next(e for e in turns.answer(window()) if isinstance(e, TurnStarted))
+    assert started.skill == "storytelling"
+    assert started.claims == (("high", "storytelling", 0.9), ("low", "describe", 0.2))
 
 
 def test_a_profile_pins_generation_settings_over_the_skill(core, host):
@@ -96,9 +98,13 @@ def test_a_profile_pins_generation_settings_over_the_skill(core, host):
     assert core.asked[0].settings.lora_scale == 0.5
 
 
+def with_settings(plugins):
+    return load("default").model_copy(update={"plugins": plugins})
+
+
 def slot_host(schema, reports=None):
     report = (lambda n, m: reports.append((n, m))) if reports is not None else (lambda n, m: None)
-    return PluginHost({"slot-filling": {"schema": schema}}, report)
+    return PluginHost(with_settings({"slot-filling": {"schema": schema}}), report)
 
 
 def fill(host, text):
@@ -128,9 +134,7 @@ def test_a_cut_off_record_is_an_error_not_an_invalid_record():
 
 @pytest.mark.parametrize("schema", [{}, {"when": "moment"}, "date", {"who": []}])
 def test_a_wrong_schema_names_what_is_wrong(schema):
-    reports = []
-    slot_host(schema, reports)
-    assert "plugins.slot-filling.schema" in reports[0][1]
+    assert "plugins.slot-filling.schema" in slot_host(schema).mistakes[0]
 
 
 def test_a_story_ends_with_a_whole_sentence(host):
@@ -140,10 +144,9 @@ def test_a_story_ends_with_a_whole_sentence(host):
 
 
 def test_captions_put_sounds_in_brackets():
-    host = PluginHost({"describe": {"brackets": True}}, lambda n, m: None)
+    host = PluginHost(with_settings({"describe": {"brackets": True}}), lambda n, m: None)
     heard = Response("A dog barks.", "describe", Prompt(""), 1, Timings())
     assert host.consume(window(), host.skill("describe"), heard).text == "[a dog barks]"
-    PluginHost({}, lambda n, m: None)
 
 
 def test_a_skill_is_described_for_lists(host):

@@ -35,7 +35,7 @@ QUIET = np.zeros(480, np.float32)
 
 def app(profile, core, wave=SAYING, after=QUIET):
     def make(profile, report):
-        return Turns(core, PluginHost(profile.plugins, report), profile)
+        return Turns(core, PluginHost(profile, report), profile)
 
     return AssistantApp(profile, HeldSource(wave, after), make_turns=make, detector=LoudIsVoice())
 

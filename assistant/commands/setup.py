@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from assistant.audio.source import FileSource, Source, StdinSource
-from assistant.core import Core, load_core
+from assistant.core import load_core
 from assistant.errors import UserError
 from assistant.plugin_host import PluginHost
 from assistant.profile import Profile
@@ -17,19 +17,27 @@ Report = Callable[[str, str], None]
 
 def make_host(profile: Profile, report: Report, safe: bool) -> PluginHost:
     """The plugin host, with the profile's skill names checked before anything slow is loaded."""
-    host = PluginHost(profile.plugins, report, safe or profile.safe)
+    host = PluginHost(profile, report, safe)
+    if host.mistakes:
+        raise UserError(host.mistakes[0])
     unknown = sorted(set(profile.plugins) - set(host.plugins))
     if unknown:
         raise UserError(f"profile {profile.name}: plugins.{unknown[0]}: no such plugin; see: assistant plugins list")
-    for name in (profile.answer.speech, profile.answer.sound):
+    for name in named_skills(profile):
         host.skill(name)
     return host
 
 
-def make_turns(profile: Profile, report: Report, safe: bool = False, core: Core | None = None) -> Turns:
-    """A loaded core with its plugins, ready to answer; a `core` that is there already is used again."""
+def named_skills(profile: Profile) -> list[str]:
+    """Every skill that the profile counts on."""
+    answer = profile.answer
+    return [answer.speech, answer.sound, *([answer.pin] if answer.pin else []), *answer.order]
+
+
+def make_turns(profile: Profile, report: Report, safe: bool = False) -> Turns:
+    """A loaded core with its plugins, ready to answer."""
     host = make_host(profile, report, safe)
-    return Turns(core or load_core(profile.core), host, profile)
+    return Turns(load_core(profile.core), host, profile)
 
 
 def make_source(wanted: str | None, profile: Profile) -> Source:

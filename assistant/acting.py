@@ -1,0 +1,65 @@
+"""Does what skills ask for: notifies, writes, passes records on. Each thing done is an event."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_data_path
+
+from assistant.actions import Action, Notify, Record, Write
+from assistant.events import ActionTaken, ErrorRaised, Event
+from assistant.records import AudioWindow
+
+
+def data_folder() -> Path:
+    """Where relative paths of `Write` lead; `ASSISTANT_DATA` overrides the platform's place."""
+    root = os.environ.get("ASSISTANT_DATA")
+    return Path(root) if root else user_data_path("listening-assistant")
+
+
+def act(action: Action, window: AudioWindow, skill: str) -> Event:
+    """Do it. `Ask` is the loop's own business and `Show` and `Record` are the event's: nothing else happens."""
+    values: dict[str, Any] = dict(action.values) if isinstance(action, Record) else asdict(action)
+    if isinstance(action, Record):
+        values = {"name": action.name} | values
+    try:
+        if isinstance(action, Write):
+            values = {"path": str(_append(action))}
+        elif isinstance(action, Notify):
+            _notify(action)
+    except OSError as error:
+        return ErrorRaised(source=f"skill {skill}", message=f"could not {_kind(action)}: {error}")
+    return ActionTaken(window=window.id, skill=skill, kind=_kind(action), values=values)
+
+
+def _kind(action: Action) -> str:
+    return type(action).__name__.lower()
+
+
+def _append(action: Write) -> Path:
+    path = data_folder() / Path(action.path).expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(action.text)
+    return path
+
+
+def _notify(action: Notify) -> None:
+    """Through the desktop's own service, in a thread: a bus that does not answer must not hold up the loop.
+
+    Where there is no such service the event is all that is seen: on the screen, a toast.
+    """
+
+    def send() -> None:
+        from desktop_notifier.sync import DesktopNotifierSync
+
+        # It logs a traceback where there is no bus; over a screen that would be noise.
+        logging.getLogger("desktop_notifier").setLevel(logging.CRITICAL)
+        DesktopNotifierSync(app_name="assistant").send(title=action.title, message=action.body)
+
+    threading.Thread(target=send, name="notification", daemon=True).start()

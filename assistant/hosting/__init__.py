@@ -1,0 +1,1 @@
+"""What the plugin host is made of: finding, calling and checking plugins."""

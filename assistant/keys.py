@@ -29,7 +29,9 @@ KEYS = (
     Key("previous_window", "left", "Earlier", "Select the window before"),
     Key("next_window", "right", "Later", "Select the window after"),
     Key("replay", "r", "Replay", "Play the selected window; the ears are off meanwhile", footer=True),
-    Key("ask_again", "a", "Ask again", "Ask the selected window something else, without encoding it again", footer=True),
+    Key(
+        "ask_again", "a", "Ask again", "Ask the selected window something else, without encoding it again", footer=True
+    ),
     Key("why", "w", "Why", "Why the selected window opened and ended, who answered, and how long it took", footer=True),
     Key("save", "v", "Save", "Save the selected window as a WAV file"),
     Key("delete", "d", "Delete", "Forget the selected window and its answers"),

@@ -5,7 +5,13 @@ from __future__ import annotations
 from rich.text import Text
 from textual.widgets import Static
 
-LABELS = {"profile": "profile ", "skill": "speech answered by ", "core": "core ", "device": "device ", "selected": "window "}
+LABELS = {
+    "profile": "profile ",
+    "skill": "speech answered by ",
+    "core": "core ",
+    "device": "device ",
+    "selected": "window ",
+}
 ORDER = ("state", "ears", "profile", "skill", "core", "device", "privacy", "latency", "selected")
 
 

@@ -52,7 +52,23 @@ SWALLOWED = {
     "ctrl+[": "terminals send Escape for it",
     "ctrl+z": "it suspends the program",
 }
-NAMED = "space enter escape tab backspace delete insert home end pageup pagedown up down left right".split()
+NAMED = [
+    "space",
+    "enter",
+    "escape",
+    "tab",
+    "backspace",
+    "delete",
+    "insert",
+    "home",
+    "end",
+    "pageup",
+    "pagedown",
+    "up",
+    "down",
+    "left",
+    "right",
+]
 PLAIN = re.compile(r"[a-zA-Z0-9]|f([1-9]|1[0-2])|" + "|".join(NAMED))
 WITH_MODIFIER = re.compile(rf"ctrl\+([a-z]|{'|'.join(NAMED)})|shift\+(f([1-9]|1[0-2])|tab|up|down|left|right)")
 

@@ -33,7 +33,6 @@ from assistant.events import (
 from assistant.profile import Profile, load
 from assistant.profile_diff import describe, reloads_model
 from assistant.profile_watch import ProfileWatch, origin
-from assistant.records import AudioWindow
 from assistant.tui.loop import Loop
 from assistant.tui.messages import Happened, LoopEnded, ProfileSwitched, SwitchFailed, WindowHeard
 from assistant.tui.palette import commands

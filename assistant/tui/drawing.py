@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 
 import numpy as np
@@ -35,7 +36,7 @@ def _bands(span: np.ndarray, rows: int) -> np.ndarray:
     power = np.mean(np.abs(np.fft.rfft(frames * np.hanning(FFT), axis=1)) ** 2, axis=0)
     hertz = np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE)
     edges = np.searchsorted(hertz, np.geomspace(LOW_HZ, HIGH_HZ, rows + 1))
-    return np.array([power[low : max(high, low + 1)].mean() for low, high in zip(edges, edges[1:], strict=False)])
+    return np.array([power[low : max(high, low + 1)].mean() for low, high in itertools.pairwise(edges)])
 
 
 def column(level_dbfs: float, width: int) -> int:
@@ -55,13 +56,16 @@ def level_bar(level_dbfs: float, floor_dbfs: float, threshold_dbfs: float, width
 @lru_cache(maxsize=8)
 def large(text: str, width: int, height: int) -> str:
     """The end of a text in the largest letters that fit; as it is, if no font has its characters."""
-    from pyfiglet import Figlet
+    from pyfiglet import CharNotPrinted, Figlet
 
     for name in FONTS:
         figlet = Figlet(font=name, width=max(width, 10))
         if not all(ord(character) in figlet.Font.chars for character in text if character != "\n"):
             break
-        drawn = figlet.renderText(text).rstrip("\n")
+        try:
+            drawn = figlet.renderText(text).rstrip("\n")
+        except CharNotPrinted:  # a single letter is wider than the screen
+            continue
         lines = drawn.splitlines()
         if len(lines) <= height and all(len(line.rstrip()) <= width for line in lines):
             return drawn

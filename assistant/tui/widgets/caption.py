@@ -16,11 +16,12 @@ class Caption(Static):
 
     def show(self, words: str) -> None:
         self._words = words.strip() or self._words
-        if self.display:
-            self.draw()
+        self.draw()
 
     def draw(self) -> None:
         width, height = self.size.width, self.size.height
+        if not width:  # hidden
+            return
         self.update(Text(self._words if self.plain else large(self._words, width, height), no_wrap=not self.plain))
 
     def on_resize(self) -> None:

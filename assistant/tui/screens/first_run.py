@@ -144,7 +144,10 @@ class FirstRun(Screen[bool]):
         except UserError as error:
             self.app.call_from_thread(self._step, f"{error}. Press u to try again.")
             return
-        self.app.call_from_thread(self.dismiss, True)
+        self.app.call_from_thread(self._done)
+
+    def _done(self) -> None:
+        self.dismiss(True)  # not awaited: it waits for the thread that asked for it
 
     def _progress(self, what: str, done: int, total: int) -> None:
         self.app.call_from_thread(self._step, what, done, total)

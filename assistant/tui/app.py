@@ -69,6 +69,7 @@ class AssistantApp(WindowActions):
         self.profile, self._source = profile, source
         self._watch = ProfileWatch(watched) if watched else None
         self._frames, self._kind_open = 0, ""
+        self._state = "loading"  # what goes on while nothing is heard or answered
         self.microphones: list[Microphone] = []
         self.failure: str | None = None
         self.set_keymap(profile.keys)
@@ -81,7 +82,7 @@ class AssistantApp(WindowActions):
             yield Conversation(id="conversation")
             yield WindowStrip(id="strip")
         yield Caption(id="caption")
-        yield Footer()
+        yield Footer(show_command_palette=False)  # it is among the keys already
 
     def on_mount(self) -> None:
         self.query_one(Conversation).focus()
@@ -181,14 +182,15 @@ class AssistantApp(WindowActions):
         self.query_one(LevelMeter).show(event)
 
     def _show_listening(self, event: Listening) -> None:
-        self._status(device=event.source, state="listening")
+        self._state = "listening"
+        self._status(device=event.source, state=self._state)
         self.query_one("#hint", Static).update("Listening. Speak, or let it hear something. f1 lists the keys.")
 
     def _show_opened(self, event: WindowOpened) -> None:
         self._status(state=f"hearing {event.kind}")
 
     def _show_closed(self, event: WindowClosed) -> None:
-        self._status(state="listening")
+        self._status(state=self._state)
         self.query_one("#hint", Static).display = False
         self._set_ears()
 
@@ -198,7 +200,7 @@ class AssistantApp(WindowActions):
             tile.show(kind=event.kind)
 
     def _show_response(self, event: Responded) -> None:
-        self._status(state="listening", latency=latency(event.response.timings_ms).plain)
+        self._status(state=self._state, latency=latency(event.response.timings_ms).plain)
 
     def _show_dropped_frames(self, event: FramesDropped) -> None:
         self.notify(f"{event.count} blocks of sound were lost: the machine is too busy", severity="warning")
@@ -214,7 +216,9 @@ class AssistantApp(WindowActions):
         self.notify(f"{event.message}; plug it in and start again", severity="error", timeout=60, markup=False)
 
     def _show_stopped(self, event: Stopped) -> None:
-        self._status(state=f"stopped: {event.reason}")
+        self._state = f"stopped: {event.reason}"
+        self._status(state=self._state)
+        self.query_one(LevelMeter).update("")
 
     def action_cut(self) -> None:
         if self.loop and self.loop.session:

@@ -19,7 +19,8 @@ class WindowTile(Static):
 
     def __init__(self, window: AudioWindow) -> None:
         super().__init__(id=f"window-{window.id}")
-        self.window, self._kind = window.id, window.kind
+        self.window = window.id
+        self._kind: str = window.kind
         self._length = f"{window.duration_s:.1f} s"
         self._picture = spectrogram(window.samples, COLUMNS, ROWS)
         self.show()

@@ -21,6 +21,8 @@ weights = typer.Typer(help="The base models: fetch, list, locate.", no_args_is_h
 app.add_typer(profiles, name="profiles")
 app.add_typer(plugins, name="plugins")
 app.add_typer(weights, name="weights")
+history = typer.Typer(help="What was heard and answered: search, export, forget.", no_args_is_help=True)
+app.add_typer(history, name="history")
 
 ProfileOption = Annotated[str, typer.Option("--profile", "-p", help="Profile name or YAML file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
@@ -60,13 +62,14 @@ def ask(
     skill: Annotated[Optional[str], typer.Option("--skill", "-s", help="Skill that answers.")] = None,  # noqa: UP045
     prompt: Annotated[Optional[str], typer.Option("--prompt", help="Your own question.")] = None,  # noqa: UP045
     profile: ProfileOption = "default",
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the answers in the history.")] = False,
     as_json: JsonOption = False,
     safe: SafeOption = False,
 ) -> None:
     """Answer about sound files, one after the other."""
     from assistant.commands.ask import run
 
-    run(files, skill, prompt, profile, as_json, safe)
+    run(files, skill, prompt, profile, as_json, safe, keep)
 
 
 @app.command(epilog="Example: assistant listen --input interview.wav --json | jq .text")
@@ -74,13 +77,27 @@ def listen(
     input_: InputOption = None,
     profile: ProfileOption = "default",
     seconds: Annotated[Optional[float], typer.Option("--for", help="Stop after so many seconds.", min=0.1)] = None,  # noqa: UP045
+    record: Annotated[Optional[Path], typer.Option(help="Record the session, sound too, in this new folder.")] = None,  # noqa: UP045
     as_json: JsonOption = False,
     safe: SafeOption = False,
 ) -> None:
     """Listen without a screen: to the microphone, a file or standard input."""
     from assistant.commands.listen import run
 
-    run(input_, profile, seconds, as_json, safe)
+    run(input_, profile, seconds, as_json, safe, record)
+
+
+@app.command(epilog="Example: assistant replay talk --profile captions")
+def replay(
+    folder: Annotated[Path, typer.Argument(help="What `assistant listen --record FOLDER` wrote.")],
+    profile: Annotated[Optional[str], typer.Option("--profile", "-p", help="Another profile than it had.")] = None,  # noqa: UP045
+    live: Annotated[bool, typer.Option("--live", help="Ask the model again, not the recording.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a recorded session again and show what differs; exits with 1 if anything does."""
+    from assistant.commands.replay import run
+
+    run(folder, profile, live, as_json)
 
 
 @app.command()
@@ -94,12 +111,21 @@ def demo(
     run(profile, open_screen)
 
 
-@app.command()
-def devices(as_json: JsonOption = False) -> None:
-    """List the microphones."""
+@app.command(epilog="Example: assistant devices --test headset --seconds 5")
+def devices(
+    input_: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="[INPUT]", help="For --test and --watch: number or part of the name."),
+    ] = None,
+    test: Annotated[bool, typer.Option("--test", help="Hear one for some seconds and judge its level.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Print each change of its state until Ctrl-C.")] = False,
+    seconds: Annotated[Optional[float], typer.Option(help="How long; 3 for --test.", min=0.5, max=86_400)] = None,  # noqa: UP045
+    as_json: JsonOption = False,
+) -> None:
+    """List the microphones, test one, or watch it come and go."""
     from assistant.commands.devices import run
 
-    run(as_json)
+    run(input_, test, watch, seconds, as_json)
 
 
 @app.command()
@@ -253,3 +279,87 @@ def weights_path(name: Annotated[Optional[str], typer.Argument(help="Part; the w
     from assistant.commands.weights import show_path
 
     show_path(name)
+
+
+SinceOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--since", help="2026-05-01, 2026-05-01T14:30, or an age: 30m, 2h, 7d, 3w."),
+]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", help="At most so many.", min=1)]
+TurnArgument = Annotated[int, typer.Argument(help="Number of the turn, from list or search.")]
+
+
+@history.command("search", epilog='Example: assistant history search "door bell" --since 7d')
+def history_search(
+    query: Annotated[str, typer.Argument(help='Words that must all be there, "a phrase", or a beginning: kett*')],
+    profile: ProfileOption = "default",
+    since: SinceOption = None,
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Find words in prompts, answers and records."""
+    from assistant.commands.history import search
+
+    search(query, profile, since, limit, as_json)
+
+
+@history.command("list", epilog="Example: assistant history list --since 2h --json | jq .answer")
+def history_list(
+    profile: ProfileOption = "default",
+    since: SinceOption = None,
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """The last turns, oldest first."""
+    from assistant.commands.history import list_turns
+
+    list_turns(profile, since, limit, as_json)
+
+
+@history.command("show", epilog="Example: assistant history show 12 --save-audio door.flac")
+def history_show(
+    turn: TurnArgument,
+    profile: ProfileOption = "default",
+    save_audio: Annotated[Optional[Path], typer.Option(help="Write the kept sound to this FLAC file.")] = None,  # noqa: UP045
+    as_json: JsonOption = False,
+) -> None:
+    """All that is kept of a turn, and who saw it."""
+    from assistant.commands.history import show
+
+    show(turn, profile, save_audio, as_json)
+
+
+@history.command("export", epilog="Example: assistant history export --format srt --since 1d --output talk.srt")
+def history_export(
+    profile: ProfileOption = "default",
+    format_: Annotated[str, typer.Option("--format", "-f", help="markdown, json, srt or vtt.")] = "markdown",
+    since: SinceOption = None,
+    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="A file; standard output if none.")] = None,  # noqa: UP045
+) -> None:
+    """Write the history as a document or as subtitles (of the last session)."""
+    from assistant.commands.history import export
+
+    export(profile, format_, since, output)
+
+
+@history.command("forget", epilog="Example: assistant history forget --before 7d")
+def history_forget(
+    turns: Annotated[Optional[list[int]], typer.Argument(help="Numbers of turns, from list or search.")] = None,  # noqa: UP045
+    before: Annotated[Optional[str], typer.Option(help="Forget what is older than this time or age.")] = None,  # noqa: UP045
+    everything: Annotated[bool, typer.Option("--all", help="Forget everything.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    profile: ProfileOption = "default",
+    as_json: JsonOption = False,
+) -> None:
+    """Remove turns for good, text and sound. There is no way back."""
+    from assistant.commands.history import forget
+
+    forget(turns or [], before, everything, yes, profile, as_json)
+
+
+@history.command("path")
+def history_path(profile: ProfileOption = "default") -> None:
+    """Where the history is kept."""
+    from assistant.commands.history import show_path
+
+    show_path(profile)

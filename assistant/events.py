@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
-from assistant.records import Response, WindowEnd, WindowKind
+from assistant.records import DeviceState, Response, WindowEnd, WindowKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +102,16 @@ class TokenGenerated(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Responded(Event):
-    """An answer is complete (or was cancelled: see `response.end`)."""
+    """An answer is complete (or was cancelled: see `response.end`).
+
+    `seen_by` names the plugins that were given the window; `left_machine` is true if one of them declared network use.
+    """
 
     name: ClassVar[str] = "response"
     response: Response
     audio_s: float
     seen_by: tuple[str, ...] = ()
+    left_machine: bool = False
     hook_ms: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -124,6 +128,8 @@ class Responded(Event):
         }
         if response.slots is not None:
             values["slots"] = dict(response.slots)
+        if self.seen_by:
+            values |= {"seen_by": list(self.seen_by), "left_machine": self.left_machine}
         if self.hook_ms:
             values["hook_ms"] = {key: round(value, 2) for key, value in self.hook_ms.items()}
         return {"event": self.name, "t": round(self.t, 4)} | values
@@ -136,6 +142,19 @@ class ErrorRaised(Event):
     name: ClassVar[str] = "error"
     source: str
     message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceStateChanged(Event):
+    """The microphone came, went, or is another one now; `reason` says why, for people.
+
+    A window that was open when the device went ends with `device_lost`.
+    """
+
+    name: ClassVar[str] = "device_state"
+    state: DeviceState
+    device: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,12 +200,6 @@ class PanelsChanged(Event):
 
     name: ClassVar[str] = "panels"
     panels: tuple[tuple[str, str, tuple[tuple[str, ...], ...]], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeviceLost(Event):
-    name: ClassVar[str] = "device_lost"
-    message: str
 
 
 @dataclass(frozen=True, kw_only=True)

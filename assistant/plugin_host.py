@@ -76,6 +76,7 @@ class PluginHost:
         except (pluggy.PluginValidationError, WrongResultError) as error:
             self.calls.disable(state, f"does not fit: {str(error).splitlines()[-1]}")
             return
+        state.network = bool(getattr(plugin, "USES_NETWORK", False))
         callers = self._manager.get_hookcallers(plugin) or []
         state.hooks = sorted(caller.name for caller in callers)
         if self._take_settings(state):
@@ -238,6 +239,10 @@ class PluginHost:
         """The plugins that were handed this turn's window."""
         pairs = (key.rsplit(".", 1) for key in self.calls.hook_ms)
         return tuple(sorted({plugin for plugin, hook in pairs if hook in WINDOW_HOOKS}))
+
+    def uses_network(self, plugins: tuple[str, ...]) -> bool:
+        """Whether one of them declares that it does (`USES_NETWORK = True` in its module)."""
+        return any(self.plugins[name].network for name in plugins)
 
     def _tell(self, state: PluginState, message: str) -> None:
         self._report(state.name, message)

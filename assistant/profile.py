@@ -106,6 +106,15 @@ class ScreenSettings(_Strict):
     plain: bool = Field(False, description="words instead of drawings, for screen readers")
 
 
+class HistorySettings(_Strict):
+    """What is kept of a session, and for how long."""
+
+    keep_text: bool = Field(True, description="prompts, answers and records")
+    keep_audio: bool = Field(False, description="the sound of each window that was answered")
+    days: int | None = Field(30, ge=1, description="older turns are removed; empty keeps them")
+    path: str | None = Field(None, description="the file; empty is history.db in the platform's data folder")
+
+
 class Profile(_Strict):
     """One way for the assistant to behave."""
 
@@ -115,6 +124,7 @@ class Profile(_Strict):
     hearing: HearingSettings = HearingSettings()
     answer: AnswerSettings = AnswerSettings()
     generation: GenerationProfile = GenerationProfile()
+    history: HistorySettings = HistorySettings()
     hooks: HookSettings = HookSettings()
     language: str = Field("en", pattern="^[a-z]{2}$", description="of the skills' prompts, where they have it")
     screen: ScreenSettings = ScreenSettings()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -17,6 +17,7 @@ FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 
 WindowKind = Literal["speech", "sound"]
 WindowEnd = Literal["silence", "max_window", "manual", "device_lost", "end_of_file"]
+DeviceState = Literal["active", "reconnecting", "unavailable"]
 TurnEnd = Literal["done", "stopped", "cancelled", "superseded", "failed"]
 
 
@@ -205,3 +206,9 @@ class Panel:
 
     title: str
     rows: tuple[tuple[str, ...], ...]
+
+
+class HookRecorder(Protocol):
+    """Told of every call of a plugin's hook after it returned, with what it was given and what it gave back."""
+
+    def __call__(self, plugin: str, hook: str, inputs: Mapping[str, Any], output: Any) -> None: ...

@@ -13,13 +13,23 @@ from assistant.audio.segmenter import Segmenter
 from assistant.audio.source import Source
 from assistant.audio.vad import VoiceDetector
 from assistant.errors import UserError
-from assistant.events import DeviceLost, ErrorRaised, Event, FramesDropped, Listening, Responded, Stopped, WindowDropped
+from assistant.events import (
+    DeviceStateChanged,
+    ErrorRaised,
+    Event,
+    FramesDropped,
+    Listening,
+    Responded,
+    Stopped,
+    WindowDropped,
+)
 from assistant.records import AudioWindow
 from assistant.turns import Turns
 
 Emit = Callable[[Event], None]
 WAITING_WINDOWS = 4  # a live loop further behind than this drops the oldest window, and says so
 DROP_REPORT_S = 1.0
+TOO_FAR_BEHIND = "too many windows wait for an answer"
 
 
 class Session:
@@ -134,6 +144,9 @@ class Session:
     def _hear_frames(self) -> None:
         first, reported = True, 0.0
         for frame in self._source.frames(self._stop.is_set):
+            if isinstance(frame, DeviceStateChanged):
+                self._follow_device(frame)
+                continue
             if first:
                 first = False
                 profile, model = self._turns.profile.name, self._turns.core.name
@@ -150,9 +163,6 @@ class Session:
             if time.monotonic() - reported > DROP_REPORT_S:
                 reported = time.monotonic()
                 self._report_drops()
-        if self._source.end == "device_lost":
-            self.reason = "device lost"
-            self._emit(DeviceLost(message=f"{self._source.name} stopped giving sound"))
         self._take(self._segmenter.flush("manual" if self._stop.is_set() else self._source.end))
 
     def _retune(self) -> None:
@@ -163,6 +173,11 @@ class Session:
         if self._next_detector or settings != self._segmenter.settings:
             detector, self._next_detector = self._next_detector or self._segmenter.detector, None
             self._segmenter = replace(self._segmenter, settings=settings, detector=detector)
+
+    def _follow_device(self, change: DeviceStateChanged) -> None:
+        self._emit(change)
+        if change.state != "active":
+            self._take(self._segmenter.flush("device_lost"))
 
     def _report_drops(self) -> None:
         lost = self._source.dropped()
@@ -192,4 +207,4 @@ class Session:
         except queue.Empty:
             return
         if oldest is not None:
-            self._emit(WindowDropped(window=oldest.id, reason="too many windows wait for an answer"))
+            self._emit(WindowDropped(window=oldest.id, reason=TOO_FAR_BEHIND))

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -33,6 +33,7 @@ REMEMBERED_TURNS = 50
 KEPT_WINDOWS = 16  # whose audio tokens can be asked again or put before another's; some 0.3 MB each
 MOST_SECONDS = 30.0  # of audio in one prompt
 MOST_FOLLOW_UPS = 3
+Settled = Callable[[], AudioWindow | None]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Turns:
     def __init__(self, core: Core, host: PluginHost, profile: Profile, source: str = "") -> None:
         self.core, self.host, self.profile = core, host, profile
         self.cancel = threading.Event()
+        self.cancelled_as: TurnEnd = "cancelled"
+        self.act = act  # a replay does not write into files again
         self.heard: OrderedDict[int, Heard] = OrderedDict()
         self.session = SessionInfo(uuid.uuid4().hex, profile.name, source, profile.language)
         self._turns: deque[Turn] = deque(maxlen=REMEMBERED_TURNS)
@@ -75,13 +78,23 @@ class Turns:
         self.host.close()
 
     def answer(
-        self, window: AudioWindow, skill: Skill | None = None, instruction: str | None = None
+        self,
+        window: AudioWindow,
+        skill: Skill | None = None,
+        instruction: str | None = None,
+        settled: Settled | None = None,
     ) -> Iterator[Event]:
         """Yield the turn's events; the last is `Responded` with what follows from it, or `WindowDropped`.
 
         Without a `skill` the model itself first says what kind of window it is, and that decides who answers.
+
+        Args:
+            settled: for an answer that is begun early (`assistant.early`): asked after the last token, it waits for
+                the window as it ended, or None if speech went on; then nothing more happens. `window_heard` of the
+                plugins waits for it, too.
         """
         self.cancel.clear()
+        self.cancelled_as = "cancelled"
         clock = _Clock(time.monotonic())
         self.host.begin_turn(self.session)
         audio = self.core.encode(window.samples)
@@ -89,8 +102,9 @@ class Turns:
         claims: Claims = ()
         if skill is None:
             window = replace(window, kind=self.core.kind(audio))
-        self._keep(window, audio)
-        self.host.heard(window, self.past)
+        if settled is None:
+            self._keep(window, audio)
+            self.host.heard(window, self.past)
         if skill is None:
             if window.kind == "sound" and not self.profile.hearing.sounds:
                 yield from self._plugin_events()
@@ -98,7 +112,7 @@ class Turns:
                 return
             claims = self.host.claims(window, self.past)
             skill = self.host.skill(self._chosen(window, claims))
-        yield from self._turn(_Ask(window, audio, skill, instruction, claims, clock))
+        yield from self._turn(_Ask(window, audio, skill, instruction, claims, clock, settled=settled))
 
     def again(self, window_id: int, skill: Skill, instruction: str | None = None) -> Iterator[Event]:
         """Ask about a window that was heard before, without encoding it again.
@@ -172,23 +186,34 @@ class Turns:
             pieces.append(said)
             yield TokenGenerated(window=window.id, text=said)
         clock.mark("total")
+        if ask.settled is not None:
+            final = ask.settled()
+            if final is None:
+                return
+            window = replace(final, kind=window.kind)
+            ask = replace(ask, window=window, settled=None)
+            self._keep(window, ask.audio)
+            self.host.heard(window, self.past)
         if self.cancel.is_set():
-            end = "cancelled"
+            end = self.cancelled_as
         text = "".join(pieces).strip()
         response = Response(text, skill.name, prompt, window.id, clock.timings(), end, tokens=len(pieces))
         yield from self._finish(ask, response)
 
     def _finish(self, ask: _Ask, response: Response) -> Iterator[Event]:
         window, skill = ask.window, ask.skill
-        if response.end != "cancelled" and ask.instruction is None:
+        whole = response.end in ("done", "stopped")
+        if whole and ask.instruction is None:
             response = self.host.consume(window, skill, response, self.past)
         spent = dict(self.host.calls.hook_ms)
         timings = replace(response.timings_ms, hooks=sum(spent.values()))
         response = replace(response, timings_ms=timings)
-        if response.end != "cancelled":
+        if whole:
             self._turns.append(_turn_of(window, response))
         yield from self._plugin_events()
-        yield Responded(response=response, audio_s=window.duration_s, seen_by=self.host.seen_by(), hook_ms=spent)
+        seen_by = self.host.seen_by()
+        left = self.host.uses_network(seen_by)
+        yield Responded(response=response, audio_s=window.duration_s, seen_by=seen_by, left_machine=left, hook_ms=spent)
         yield from self._after(ask, response)
 
     def _after(self, ask: _Ask, response: Response) -> Iterator[Event]:
@@ -197,7 +222,7 @@ class Turns:
             if isinstance(action, Ask):
                 yield from self._follow_up(ask, action)
             else:
-                yield act(action, ask.window, response.skill)
+                yield self.act(action, ask.window, response.skill)
         if not ask.depth:
             panels = tuple((plugin, panel.title, panel.rows) for plugin, panel in self.host.panels(self.past))
             yield from self._plugin_events()
@@ -242,6 +267,7 @@ class _Ask:
     claims: Claims
     clock: _Clock
     depth: int = 0
+    settled: Settled | None = None
 
 
 def _turn_of(window: AudioWindow, response: Response) -> Turn:

@@ -103,7 +103,14 @@ def assistant(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
     """Run the program as a user would, in a process of its own."""
 
     def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"ASSISTANT_CONFIG": str(tmp_path / "config")} | options.pop("env", {})
+        environment = (
+            os.environ
+            | {
+                "ASSISTANT_CONFIG": str(tmp_path / "config"),
+                "ASSISTANT_DATA": str(tmp_path / "data"),
+            }
+            | options.pop("env", {})
+        )
         command = [sys.executable, "-m", "assistant", *arguments]
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, **options)
 

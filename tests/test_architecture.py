@@ -25,7 +25,7 @@ def test_no_torch_at_import(module):
 
 
 @pytest.mark.parametrize(
-    ("name", "room"), [("textual", "assistant/tui"), ("sounddevice", "assistant/audio/microphone.py")]
+    ("name", "room"), [("textual", "assistant/tui"), ("sounddevice", "assistant/audio/devices.py")]
 )
 def test_one_room_imports_it(name, room):
     users = [

@@ -1,182 +1,195 @@
-"""The live microphone: a callback that copies and leaves, a bounded queue, and frames at 16 kHz."""
+"""The live microphone: a callback that copies and leaves, a bounded queue, and a supervisor over both."""
 
 from __future__ import annotations
 
-import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
-from assistant.audio.source import cut, resampled
+from assistant.audio import sound_server
+from assistant.audio.devices import (
+    Device,
+    DeviceMissing,
+    choose_device,
+    input_devices,
+    portaudio,
+    same_device,
+    streaming,
+)
+from assistant.audio.quiet import native_output_apart
+from assistant.audio.supervisor import Heard, Supervisor
 from assistant.errors import UserError
 from assistant.records import FRAME_S, SAMPLE_RATE, WindowEnd
 
 QUEUE_SECONDS = 10.0
-DEAD_AFTER_S = 4.0  # no callback for so long means that the device is gone: error callbacks often never come
-INSTALL_HINT = (
-    "PortAudio is not installed, so there is no live microphone (files and standard input work without it). "
-    "On Debian or Ubuntu: sudo apt-get install libportaudio2; on Fedora: sudo dnf install portaudio"
-)
+MANY_CHANNELS = 8  # PortAudio gives 32 for a sound server; hardly any microphone has so many
+DEFAULT_POLL_S = 5.0
 
 
-def portaudio() -> Any:
-    """The sounddevice module.
+class Drops:
+    """Blocks of 30 ms that were lost, counted in PortAudio's thread."""
 
-    Raises:
-        UserError: the PortAudio library is missing, with what to install.
-    """
-    try:
-        with quiet_stderr():
-            import sounddevice
-    except OSError as error:
-        raise UserError(INSTALL_HINT) from error
-    return sounddevice
+    def __init__(self) -> None:
+        self._lock, self._count = threading.Lock(), 0
 
+    def add(self, count: int) -> None:
+        with self._lock:
+            self._count += count
 
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Send what C libraries print (ALSA does, on every probe) to nowhere, for as long as the body runs."""
-    sys.stderr.flush()
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
+    def take(self) -> int:
+        """How many since the last call."""
+        with self._lock:
+            count, self._count = self._count, 0
+        return count
 
 
-@dataclass(frozen=True)
-class Device:
-    """An input device as PortAudio sees it."""
-
-    index: int
-    name: str
-    host: str
-    channels: int
-    rate_hz: int
-    default: bool
-
-
-def input_devices() -> list[Device]:
-    """Every device that has an input."""
-    sounddevice = portaudio()
-    with quiet_stderr():
-        try:
-            default = int(sounddevice.default.device[0])
-            hosts = sounddevice.query_hostapis()
-            rows = list(sounddevice.query_devices())
-        except sounddevice.PortAudioError as error:
-            raise UserError(f"PortAudio cannot list the devices ({error})") from error
-    return [
-        Device(i, row["name"], hosts[row["hostapi"]]["name"], row["max_input_channels"],
-               int(row["default_samplerate"]), i == default)
-        for i, row in enumerate(rows)
-        if row["max_input_channels"] > 0
-    ]  # fmt: skip
-
-
-def choose_device(wanted: str | None) -> Device:
-    """The input device of that number or name part; the default one for None.
+class MicrophoneFeed:
+    """An open PortAudio stream at the device's own rate.
 
     Raises:
-        UserError: there is none, or several fit.
+        UserError: the device refuses.
     """
-    devices = input_devices()
-    if not devices:
-        raise UserError("no input device: plug in a microphone, or use --input FILE")
-    if wanted is None:
-        return next((device for device in devices if device.default), devices[0])
-    if wanted.isdigit():
-        found = [device for device in devices if device.index == int(wanted)]
-    else:
-        found = [device for device in devices if wanted.lower() in device.name.lower()]
-        found = [d for d in found if d.name.lower() == wanted.lower()] or found
-    if len(found) == 1:
-        return found[0]
-    listed = ", ".join(f"{device.index} {device.name!r}" for device in devices)
-    problem = "no input device" if not found else f"{len(found)} input devices fit"
-    raise UserError(f"{problem} {wanted!r}; there are: {listed}")
 
-
-class MicrophoneSource:
-    """A PortAudio input stream at the device's own rate; channel 0, resampled to 16 kHz."""
-
-    live = True
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self.name = device.name
-        self.end: WindowEnd = "manual"
+    def __init__(self, device: Device, drops: Drops) -> None:
+        self._device, self._drops = device, drops
         self._queue: queue.Queue[np.ndarray] = queue.Queue(maxsize=int(QUEUE_SECONDS / FRAME_S))
-        self._dropped = 0
-        self._lock = threading.Lock()
+        self._behind = sound_server.default_source() if device.name in sound_server.DEVICES else None
+        self._default = self._behind.name if self._behind else None
+        self._asked = time.monotonic()
+        self.rate_hz, self.channels = 0, 0
+        with ExitStack() as opened:
+            self._stream = self._open(opened.enter_context(streaming()))
+            opened.callback(self._stream.close, ignore_errors=True)
+            self._opened = opened.pop_all()
+
+    @property
+    def label(self) -> str:
+        return f"{self._device.name} ({self._default})" if self._default else self._device.name
+
+    def read(self, timeout_s: float) -> np.ndarray | None:
+        try:
+            return self._queue.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
+    def alive(self) -> bool:
+        try:
+            return bool(self._stream.active)
+        except portaudio().PortAudioError:
+            return False
+
+    def moved_to(self) -> str | None:
+        """Pulse and PipeWire move a stream themselves when the default changes; this only finds out."""
+        if self._device.name not in sound_server.DEVICES or time.monotonic() - self._asked < DEFAULT_POLL_S:
+            return None
+        self._asked = time.monotonic()
+        now = sound_server.default_name()
+        if now is None or now == self._default:
+            return None
+        self._default = now
+        return self.label
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def _formats(self) -> Iterator[tuple[int, int]]:
+        """(rate, channels) to try: what the device says of itself, then what most can do."""
+        own_rate, own_channels = self._device.rate_hz, self._device.channels
+        if self._behind is not None:
+            own_rate, own_channels = self._behind.rate_hz, self._behind.channels
+        # Some hardware opens with all of its channels or not at all, so a large number is tried too, but last.
+        counts = (min(own_channels, MANY_CHANNELS), 1, 2, own_channels)
+        for rate in dict.fromkeys((own_rate, 48_000, 44_100, SAMPLE_RATE)):
+            yield from ((rate, count) for count in dict.fromkeys(counts) if count <= self._device.channels)
+
+    def _open(self, sounddevice: Any) -> Any:
+        reason = ""
+        for rate, channels in self._formats():
+            self.rate_hz, self.channels, stream = rate, channels, None
+            try:
+                stream = self._stream_of(sounddevice)
+                stream.start()
+            except sounddevice.PortAudioError as error:
+                reason = str(error)
+                if stream is not None:
+                    stream.close(ignore_errors=True)
+            else:
+                return stream
+        raise UserError(f"cannot open the microphone {self.label!r} ({reason}); see: assistant devices")
+
+    def _stream_of(self, sounddevice: Any) -> Any:
+        return sounddevice.InputStream(
+            samplerate=self.rate_hz,
+            blocksize=round(self.rate_hz * FRAME_S),
+            device=self._device.index,
+            channels=self.channels,
+            dtype="float32",
+            callback=self._heard,
+        )
 
     def _heard(self, block: np.ndarray, _frames: int, _time: Any, status: Any) -> None:
         """Runs in PortAudio's thread: copy and leave."""
         lost = 1 if status.input_overflow else 0
         try:
-            self._queue.put_nowait(block[:, 0].copy())
+            self._queue.put_nowait(block.copy())
         except queue.Full:
             lost += 1
         if lost:
-            with self._lock:
-                self._dropped += lost
+            self._drops.add(lost)
+
+
+class MicrophoneSource:
+    """The microphone as a source that outlives its device.
+
+    Args:
+        wanted: number or part of the name; the default device for None, whichever that is from time to time.
+        patient: wait for a device that is not there at the start, instead of failing.
+
+    Raises:
+        UserError: PortAudio is missing; several devices fit; or none does and `patient` is false, with what there is.
+    """
+
+    live = True
+    end: WindowEnd = "manual"
+
+    def __init__(self, wanted: str | None = None, patient: bool = False) -> None:
+        self._wanted, self._patient = wanted, patient
+        self._drops = Drops()
+        self._known: Device | None = None
+        self._feed: MicrophoneFeed | None = None
+        self.name = wanted or "default microphone"
+        try:
+            self.name = self._find(input_devices()).name
+        except DeviceMissing:
+            if not patient:
+                raise
+
+    def frames(self, stopped: Callable[[], bool]) -> Iterator[Heard]:
+        """Frames and changes of state; see `Supervisor.frames`."""
+        with native_output_apart():
+            yield from Supervisor(self._connect, self.name, self._patient).frames(stopped)
 
     def dropped(self) -> int:
-        with self._lock:
-            count, self._dropped = self._dropped, 0
-        return count
+        return self._drops.take()
 
-    def frames(self, stopped: Callable[[], bool]) -> Iterator[np.ndarray]:
-        with self._stream() as rate:
-            yield from cut(resampled(self._blocks(stopped), rate))
+    def format(self) -> dict[str, Any]:
+        """The device that was opened last, with its own rate and number of channels."""
+        feed = self._feed
+        return {"device": feed.label, "rate_hz": feed.rate_hz, "channels": feed.channels} if feed else {}
 
-    def _blocks(self, stopped: Callable[[], bool]) -> Iterator[np.ndarray]:
-        last = time.monotonic()
-        while not stopped():
-            try:
-                block = self._queue.get(timeout=0.1)
-            except queue.Empty:
-                if time.monotonic() - last > DEAD_AFTER_S:
-                    self.end = "device_lost"
-                    return
-                continue
-            last = time.monotonic()
-            yield block
+    def _connect(self) -> MicrophoneFeed:
+        self._feed = MicrophoneFeed(self._find(input_devices(look_again=True)), self._drops)
+        self.name = self._feed.label
+        return self._feed
 
-    @contextmanager
-    def _stream(self) -> Iterator[int]:
-        """An open stream at 16 kHz if the device can, otherwise at its own rate."""
-        sounddevice = portaudio()
-        stream, rate, reason = None, 0, ""
-        with quiet_stderr():
-            for rate in dict.fromkeys((SAMPLE_RATE, self._device.rate_hz)):
-                try:
-                    stream = sounddevice.InputStream(
-                        samplerate=rate,
-                        blocksize=round(rate * FRAME_S),
-                        device=self._device.index,
-                        channels=1,
-                        dtype="float32",
-                        callback=self._heard,
-                    )
-                    stream.start()
-                    break
-                except sounddevice.PortAudioError as error:
-                    reason = str(error)
-        if stream is None or not stream.active:
-            raise UserError(f"cannot open the microphone {self.name!r} ({reason}); see: assistant devices")
-        try:
-            yield rate
-        finally:
-            with quiet_stderr():
-                stream.close(ignore_errors=True)
+    def _find(self, devices: list[Device]) -> Device:
+        """The named device, which keeps its name and not its number when others come and go."""
+        if self._wanted is None:
+            return choose_device(None, devices)
+        self._known = same_device(self._known, devices) if self._known else choose_device(self._wanted, devices)
+        return self._known

@@ -10,19 +10,26 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from assistant.errors import UserError
+from assistant.events import DeviceStateChanged
 from assistant.records import FRAME_SAMPLES, SAMPLE_RATE, WindowEnd
 
 BLOCK_SECONDS = 1.0
 
 
 class Source(Protocol):
-    """A stream of frames. `frames` ends when the source does; `end` then says why."""
+    """A stream of frames of (480,) float32. `frames` ends when the source does; `end` then says why.
 
-    name: str
+    A live source goes on when its device goes: among the frames it then yields what happened, and silence until the
+    device is back, so that the time in the stream follows the clock.
+    """
+
     live: bool
     end: WindowEnd
 
-    def frames(self, stopped: Callable[[], bool]) -> Iterator[np.ndarray]: ...
+    @property
+    def name(self) -> str: ...
+
+    def frames(self, stopped: Callable[[], bool]) -> Iterator[np.ndarray | DeviceStateChanged]: ...
 
     def dropped(self) -> int:
         """Frames lost since the last call."""

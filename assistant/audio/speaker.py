@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from assistant.audio.microphone import portaudio, quiet_stderr
+from assistant.audio.devices import portaudio, streaming
+from assistant.audio.quiet import native_output_apart
 from assistant.errors import UserError
 from assistant.records import SAMPLE_RATE
 
@@ -24,9 +25,11 @@ def play(samples: np.ndarray, stopped: Callable[[], bool]) -> None:
     sounddevice = portaudio()
     size = int(BLOCK_S * SAMPLE_RATE)
     try:
-        with quiet_stderr():
-            stream = sounddevice.OutputStream(samplerate=SAMPLE_RATE, channels=1, dtype="float32")
-        with stream:
+        with (
+            native_output_apart(),
+            streaming(),
+            sounddevice.OutputStream(samplerate=SAMPLE_RATE, channels=1, dtype="float32") as stream,
+        ):
             for start in range(0, len(samples), size):
                 if stopped():
                     return stream.abort()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 from assistant.audio.segmenter import SILENCE_DBFS, level_dbfs
@@ -11,7 +12,8 @@ from assistant.audio.source import read_wave
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_turns
 from assistant.errors import UserError
-from assistant.events import Responded, WindowDropped
+from assistant.events import ErrorRaised, Event, Listening, Responded, WindowClosed, WindowDropped
+from assistant.history import HistoryWriter
 from assistant.profile import load
 from assistant.records import SAMPLE_RATE, AudioWindow, Skill
 from assistant.turns import Turns
@@ -37,7 +39,9 @@ def window_of(path: str, number: int) -> AudioWindow:
     return AudioWindow(number, wave, "sound", 0.0, "end_of_file", level, path)
 
 
-def rows(files: list[str], turns: Turns, skill: Skill | None, prompt: str | None) -> Iterator[dict[str, Any]]:
+def rows(
+    files: list[str], turns: Turns, skill: Skill | None, prompt: str | None, keep: HistoryWriter | None = None
+) -> Iterator[dict[str, Any]]:
     """Answer each file; what went wrong with one is told and counted, and the next one follows."""
     for number, path in enumerate(files, 1):
         try:
@@ -45,7 +49,11 @@ def rows(files: list[str], turns: Turns, skill: Skill | None, prompt: str | None
         except UserError as error:
             complain(str(error))
             continue
+        if keep:
+            announce(window, turns, keep)
         for event in turns.answer(window, skill, prompt):
+            if keep:
+                keep(event)
             if isinstance(event, WindowDropped):
                 complain(f"{path} was not answered: {event.reason}")
             if isinstance(event, Responded):
@@ -56,16 +64,52 @@ def rows(files: list[str], turns: Turns, skill: Skill | None, prompt: str | None
                 yield {"file": path, **kept, "lora_scale": row["lora_scale"], "timings_ms": row["timings_ms"]}
 
 
-def run(files: list[str], skill: str | None, prompt: str | None, profile: str, as_json: bool, safe: bool) -> None:
+def announce(window: AudioWindow, turns: Turns, keep: HistoryWriter) -> None:
+    """Tell the history what it hears of a session by itself. The sound is not kept again: the file is there."""
+    keep(Listening(source=window.source, profile=turns.profile.name, model=turns.core.name))
+    keep(
+        WindowClosed(
+            window=window.id,
+            kind=window.kind,
+            reason=window.end,
+            start_s=window.start_s,
+            duration_s=window.duration_s,
+            level_dbfs=window.level_dbfs,
+        )
+    )
+
+
+def run(
+    files: list[str],
+    skill: str | None,
+    prompt: str | None,
+    profile: str,
+    as_json: bool,
+    safe: bool,
+    keep: bool = False,
+) -> None:
     if skill and prompt:
         raise UserError("give either --skill or --prompt, not both")
     turns = make_turns(load(profile), lambda name, message: complain(f"plugin {name} {message}"), safe)
     chosen = turns.host.skill(skill) if skill else None
     if prompt is not None:
         chosen = Skill("prompt", "a question of the user's own", prompt)
+    with HistoryWriter(turns.profile, print_trouble) if keep else nullcontext() as history:
+        answered = _print_rows(rows(files, turns, chosen, prompt, history), as_json, plain=len(files) == 1)
+    if answered < len(files):
+        sys.exit(1)
+
+
+def print_trouble(event: Event) -> None:
+    """The answers are printed from their rows."""
+    if isinstance(event, ErrorRaised):
+        complain(event.message)
+
+
+def _print_rows(found: Iterator[dict[str, Any]], as_json: bool, plain: bool) -> int:
+    """How many there were."""
     answered = 0
-    plain = not as_json and len(files) == 1
-    for row in rows(files, turns, chosen, prompt):
+    for row in found:
         answered += 1
         if as_json:
             print_json(row)
@@ -73,5 +117,4 @@ def run(files: list[str], skill: str | None, prompt: str | None, profile: str, a
             print(row["text"])
         else:
             print(f"{row['file']}: {row['text']}")
-    if answered < len(files):
-        sys.exit(1)
+    return answered

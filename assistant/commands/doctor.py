@@ -40,9 +40,9 @@ def _disk() -> str:
 
 
 def _microphone() -> str:
-    from assistant.audio.microphone import choose_device
+    from assistant.audio.devices import choose_device, input_devices
 
-    device = choose_device(None)
+    device = choose_device(None, input_devices())
     return f"{device.name} ({device.rate_hz} Hz)"
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 
 from assistant.audio.vad import WebRtcDetector
+from assistant.commands.keeping import keeping
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_source, make_turns
 from assistant.events import (
-    DeviceLost,
+    DeviceStateChanged,
     ErrorRaised,
     Event,
     LevelMeasured,
@@ -35,23 +37,39 @@ def print_event(event: Event) -> None:
     elif isinstance(event, Responded):
         slots = f"\n{dict(event.response.slots)}" if event.response.slots is not None else ""
         print(slots, flush=True)
-    elif isinstance(event, (ErrorRaised, DeviceLost)):
+    elif isinstance(event, DeviceStateChanged):
+        complain(f"microphone {event.state}: {event.device} ({event.reason})")
+    elif isinstance(event, ErrorRaised):
         complain(event.message)
 
 
-def run(input_: str | None, profile: str, seconds: float | None, as_json: bool, safe: bool) -> None:
+def run(
+    input_: str | None, profile: str, seconds: float | None, as_json: bool, safe: bool, record: Path | None = None
+) -> None:
     chosen = load(profile)
+    chosen = chosen.model_copy(update={"safe": safe or chosen.safe})
     lock = threading.Lock()
 
-    def emit(event: Event) -> None:
+    def show(event: Event) -> None:
         if isinstance(event, LevelMeasured):
             return
         with lock:
             print_json(event.as_dict()) if as_json else print_event(event)
 
     source = make_source(input_, chosen)
-    turns = make_turns(chosen, lambda name, message: emit(ErrorRaised(source=name, message=message)), safe)
-    session = Session(source, WebRtcDetector(chosen.hearing.aggressiveness), turns, emit)
+    with keeping(chosen, source, show, record) as kept:
+        turns = make_turns(chosen, lambda name, message: kept.emit(ErrorRaised(source=name, message=message)))
+        kept.attach(turns)
+        detector = kept.tap(WebRtcDetector(chosen.hearing.aggressiveness))
+        session = Session(kept.source, detector, turns, kept.emit)
+        _listen(session, seconds)
+    if session.reason == "interrupted":
+        complain("interrupted")
+        sys.exit(130)
+
+
+def _listen(session: Session, seconds: float | None) -> None:
+    """Until the input ends, the time is up or a signal comes."""
 
     def interrupted(_signal: int, _frame: FrameType | None) -> None:
         session.stop("interrupted")
@@ -63,8 +81,3 @@ def run(input_: str | None, profile: str, seconds: float | None, as_json: bool, 
         timer.daemon = True
         timer.start()
     session.run()
-    if session.reason == "device lost":
-        sys.exit(1)
-    if session.reason == "interrupted":
-        complain("interrupted")
-        sys.exit(130)

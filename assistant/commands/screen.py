@@ -17,7 +17,7 @@ def run(profile: str, input_: str | None, safe: bool) -> None:
     chosen = load(profile)
     chosen = chosen.model_copy(update={"safe": safe or chosen.safe})
     asks = input_ is None and profile == "default" and first_run.needed()
-    source = None if asks else make_source(input_, chosen)
+    source = None if asks else make_source(input_, chosen, patient=True)
     from assistant.tui.app import AssistantApp
     from assistant.tui.services import Services
 

@@ -40,8 +40,11 @@ def make_turns(profile: Profile, report: Report, safe: bool = False) -> Turns:
     return Turns(load_core(profile.core), host, profile)
 
 
-def make_source(wanted: str | None, profile: Profile) -> Source:
+def make_source(wanted: str | None, profile: Profile, patient: bool = False) -> Source:
     """The microphone, a file, or standard input.
+
+    Args:
+        patient: wait for a microphone that is not there yet, instead of failing.
 
     Raises:
         UserError: no such device or file, or PortAudio is missing.
@@ -50,6 +53,6 @@ def make_source(wanted: str | None, profile: Profile) -> Source:
         return StdinSource()
     if wanted is not None and (Path(wanted).suffix or "/" in wanted or Path(wanted).exists()):
         return FileSource(wanted)
-    from assistant.audio.microphone import MicrophoneSource, choose_device
+    from assistant.audio.microphone import MicrophoneSource
 
-    return MicrophoneSource(choose_device(wanted or profile.hearing.input))
+    return MicrophoneSource(wanted or profile.hearing.input, patient)

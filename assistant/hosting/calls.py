@@ -15,6 +15,7 @@ from assistant.hosting.results import HOOKS, WrongResultError
 from assistant.hosting.switches import remember_failure
 from assistant.hosting.worker import Call, Worker
 from assistant.profile import HookSettings
+from assistant.records import HookRecorder
 
 FORGIVEN_AFTER = 100  # calls that went well take back one strike: a loaded machine makes anybody late
 
@@ -26,6 +27,7 @@ class Calls:
         events: what happened to plugins, for the loop to hand on.
         hook_ms: milliseconds spent, by "plugin.hook", since somebody emptied it.
         memory: each plugin's state in this conversation.
+        recorder: told of each call, if a session is recorded.
     """
 
     def __init__(self, limits: HookSettings, tell: Callable[[PluginState, str], None]) -> None:
@@ -34,6 +36,7 @@ class Calls:
         self.events: deque[Event] = deque(maxlen=1000)
         self.hook_ms: dict[str, float] = {}
         self.memory: dict[str, dict[str, Any]] = {}
+        self.recorder: HookRecorder | None = None
 
     def __call__(self, state: PluginState, implementation: Any, hook: str, arguments: dict[str, Any]) -> Any:
         """What the implementation returned, checked; None if it returned that, failed, is late or is off."""
@@ -47,7 +50,10 @@ class Calls:
         call = worker.call(lambda: _checked(implementation.function(*taken), check), self.budget_s(hook))
         self._count(f"{state.name}.{hook}", call)
         self._collect_prints(state, worker)
-        return self._judge(state, hook, call)
+        value = self._judge(state, hook, call)
+        if self.recorder is not None:
+            self.recorder(state.name, hook, dict(zip(implementation.argnames, taken, strict=True)), value)
+        return value
 
     def load(self, state: PluginState, read: Callable[[], Any]) -> Any:
         """The plugin's module, or None with the reason in its state."""

@@ -29,6 +29,7 @@ class PluginState:
         module: what is imported.
         bundled: whether it is the assistant's own.
         path: the file of a plugin that is a single file.
+        network: whether it declares that it uses the network (`USES_NETWORK = True`).
         disabled: why it is not in use, or None.
         strikes: failures that count, fewer again after many calls that went well.
         hooks: the hooks that it implements.
@@ -41,6 +42,7 @@ class PluginState:
     module: str
     bundled: bool
     path: Path | None = None
+    network: bool = False
     disabled: str | None = None
     strikes: int = 0
     well: int = 0

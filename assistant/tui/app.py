@@ -17,7 +17,7 @@ from assistant import keys
 from assistant.audio.source import Source
 from assistant.errors import UserError
 from assistant.events import (
-    DeviceLost,
+    DeviceStateChanged,
     ErrorRaised,
     Event,
     FramesDropped,
@@ -211,9 +211,12 @@ class AssistantApp(WindowActions):
     def _show_disabled(self, event: PluginDisabled) -> None:
         self.notify(event.reason, title=f"plugin {event.plugin} is off", severity="error", markup=False)
 
-    def _show_lost(self, event: DeviceLost) -> None:
-        self._status(state="device lost")
-        self.notify(f"{event.message}; plug it in and start again", severity="error", timeout=60, markup=False)
+    def _show_device(self, event: DeviceStateChanged) -> None:
+        self._state = "listening" if event.state == "active" else f"microphone {event.state}"
+        self._status(state=self._state, device=event.device)
+        if event.state != "active":
+            title = f"microphone {event.state}"
+            self.notify(f"{event.device}: {event.reason}", title=title, severity="warning", markup=False)
 
     def _show_stopped(self, event: Stopped) -> None:
         self._state = f"stopped: {event.reason}"
@@ -370,6 +373,6 @@ _HANDLERS: dict[type[Event], Callable[[AssistantApp, Any], None]] = {
     FramesDropped: AssistantApp._show_dropped_frames,
     ErrorRaised: AssistantApp._show_error,
     PluginDisabled: AssistantApp._show_disabled,
-    DeviceLost: AssistantApp._show_lost,
+    DeviceStateChanged: AssistantApp._show_device,
     Stopped: AssistantApp._show_stopped,
 }

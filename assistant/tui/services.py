@@ -31,9 +31,9 @@ class Microphone:
 
 
 def list_microphones() -> list[Microphone]:
-    from assistant.audio.microphone import input_devices
+    from assistant.audio.devices import input_devices
 
-    return [Microphone(device.index, device.name, device.default) for device in input_devices()]
+    return [Microphone(device.index, device.name, device.default) for device in input_devices(look_again=True)]
 
 
 def play(samples: np.ndarray, stopped: Callable[[], bool]) -> None:

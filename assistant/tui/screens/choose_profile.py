@@ -47,7 +47,7 @@ class ChooseProfile(ModalScreen[str | None]):
 
     def _preview(self, name: str) -> str:
         try:
-            return f"It changes: {describe(self._current, load(name))}"
+            return f"Then: {describe(self._current, load(name))}"
         except UserError as error:
             return f"It cannot be used: {error}"
 

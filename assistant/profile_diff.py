@@ -30,7 +30,8 @@ def describe(old: Profile, new: Profile) -> str:
 
 
 def _compare(at: tuple[str, ...], old: Any, new: Any) -> Iterator[str]:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
+    if isinstance(old or {}, Mapping) and isinstance(new or {}, Mapping) and (old or new):
+        old, new = old or {}, new or {}
         for key in dict.fromkeys((*old, *new)):
             yield from _compare((*at, str(key)), old.get(key), new.get(key))
     elif old != new:

@@ -74,8 +74,8 @@ class Session:
     def toggle_talk(self) -> None:
         """Push to talk: silence ends no window until this is called again, which ends and answers it."""
         if self.talking.is_set():
+            self.cut_now()  # first: the end is the person's, not that of a silence before it
             self.talking.clear()
-            self.cut_now()
         else:
             self.talking.set()
 
@@ -152,14 +152,14 @@ class Session:
                 profile, model = self._turns.profile.name, self._turns.core.name
                 self._emit(Listening(source=self._source.name, profile=profile, model=model))
             self._retune()
+            if self._flush.is_set():
+                self._flush.clear()
+                self._take(self._segmenter.flush("manual"))
             if self.paused.is_set():
                 continue
             if self.muted.is_set():
                 frame = frame * 0.0  # noqa: PLW2901 - the gate goes on running on silence
             self._take(self._segmenter.feed(frame))
-            if self._flush.is_set():
-                self._flush.clear()
-                self._take(self._segmenter.flush("manual"))
             if time.monotonic() - reported > DROP_REPORT_S:
                 reported = time.monotonic()
                 self._report_drops()

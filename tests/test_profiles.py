@@ -84,3 +84,18 @@ def test_a_users_file_wins_over_a_bundled_one(write):
 def test_a_list_is_no_profile(write):
     write("mine", "- a\n")
     assert "a profile is a list of `key: value` lines" in complaint("mine")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("{mute: ctrl+m}", "line 2, keys.mute: ctrl+m never arrives: terminals send Enter for it"),
+        ("{talk: ctrl+i}", "line 2, keys.talk: ctrl+i never arrives: terminals send Tab for it"),
+        ("{muet: f2}", "line 2, keys.muet: no such action (did you mean 'mute'?)"),
+        ("{mute: hyper}", "line 2, keys.mute: no key 'hyper'"),
+        ("{mute: q}", "line 2, keys: 'q' would be both 'mute' and 'quit'"),
+    ],
+)
+def test_a_key_that_cannot_work_names_its_line(write, keys, said):
+    write("mine", f"extends: default\nkeys: {keys}\n")
+    assert said in complaint("mine")

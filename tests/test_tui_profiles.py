@@ -37,7 +37,7 @@ def test_the_same_profile_changes_nothing(profile):
 
 def test_plugin_settings_and_keys_are_named_with_their_owner(profile):
     new = profile.model_copy(update={"plugins": {"describe": {"brackets": True}}, "keys": {"mute": "f2"}})
-    assert changes(profile, new) == ["keys mute unset to f2", "plugins describe brackets unset to on"]
+    assert set(changes(profile, new)) == {"keys mute unset to f2", "plugins describe brackets unset to on"}
 
 
 @pytest.fixture
@@ -59,8 +59,9 @@ async def test_choosing_a_profile_shows_what_changes_and_enter_switches(profile)
     async with screen.run_test(size=(120, 40)) as pilot:
         await listening(pilot, screen)
         assert "profile default (bundled)" in shown(screen, StatusLine)
-        screen.action_switch_profile("captions")
+        await pilot.press("o")
         await until(pilot, lambda: isinstance(screen.screen, ChooseProfile))
+        await pilot.press("up")
         await until(
             pilot, lambda: "speech spoken-qa to transcribe" in str(screen.screen.query_one("#changes").render())
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +32,10 @@ def play(samples: np.ndarray, stopped: Callable[[], bool]) -> None:
         time.sleep(TAIL_S)
 
 
-def _write(stream: object, samples: np.ndarray, stopped: Callable[[], bool]) -> None:
+def _write(stream: Any, samples: np.ndarray, stopped: Callable[[], bool]) -> None:
     size = int(BLOCK_S * SAMPLE_RATE)
     for start in range(0, len(samples), size):
         if stopped():
-            stream.abort()  # type: ignore[attr-defined]
+            stream.abort()
             return
-        stream.write(np.ascontiguousarray(samples[start : start + size]))  # type: ignore[attr-defined]
+        stream.write(np.ascontiguousarray(samples[start : start + size]))

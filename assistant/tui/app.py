@@ -69,6 +69,7 @@ class AssistantApp(WindowActions):
         self.profile, self._source = profile, source
         self._watch = ProfileWatch(watched) if watched else None
         self._frames, self._kind_open = 0, ""
+        self._state = "loading"  # what goes on while nothing is heard or answered
         self.microphones: list[Microphone] = []
         self.failure: str | None = None
         self.set_keymap(profile.keys)
@@ -81,7 +82,7 @@ class AssistantApp(WindowActions):
             yield Conversation(id="conversation")
             yield WindowStrip(id="strip")
         yield Caption(id="caption")
-        yield Footer()
+        yield Footer(show_command_palette=False)  # it is among the keys already
 
     def on_mount(self) -> None:
         self.query_one(Conversation).focus()
@@ -185,14 +186,15 @@ class AssistantApp(WindowActions):
         self.query_one(LevelMeter).show(event)
 
     def _show_listening(self, event: Listening) -> None:
-        self._status(device=event.source, state="listening")
+        self._state = "listening"
+        self._status(device=event.source, state=self._state)
         self.query_one("#hint", Static).update("Listening. Speak, or let it hear something. f1 lists the keys.")
 
     def _show_opened(self, event: WindowOpened) -> None:
         self._status(state=f"hearing {event.kind}")
 
     def _show_closed(self, event: WindowClosed) -> None:
-        self._status(state="listening")
+        self._status(state=self._state)
         self.query_one("#hint", Static).display = False
         self._set_ears()
 
@@ -202,7 +204,7 @@ class AssistantApp(WindowActions):
             tile.show(kind=event.kind)
 
     def _show_response(self, event: Responded) -> None:
-        self._status(state="listening", latency=latency(event.response.timings_ms).plain)
+        self._status(state=self._state, latency=latency(event.response.timings_ms).plain)
 
     def _show_dropped_frames(self, event: FramesDropped) -> None:
         self.notify(f"{event.count} blocks of sound were lost: the machine is too busy", severity="warning")
@@ -214,16 +216,16 @@ class AssistantApp(WindowActions):
         self.notify(event.reason, title=f"plugin {event.plugin} is off", severity="error", markup=False)
 
     def _show_device(self, event: DeviceStateChanged) -> None:
-        if event.state == "active":
-            self._status(device=event.device, state="listening")
-            return
-        self._status(state=f"microphone {event.state}")
-        self.notify(
-            f"{event.device}: {event.reason}", title=f"microphone {event.state}", severity="warning", markup=False
-        )
+        self._state = "listening" if event.state == "active" else f"microphone {event.state}"
+        self._status(state=self._state, device=event.device)
+        if event.state != "active":
+            title = f"microphone {event.state}"
+            self.notify(f"{event.device}: {event.reason}", title=title, severity="warning", markup=False)
 
     def _show_stopped(self, event: Stopped) -> None:
-        self._status(state=f"stopped: {event.reason}")
+        self._state = f"stopped: {event.reason}"
+        self._status(state=self._state)
+        self.query_one(LevelMeter).update("")
 
     def action_cut(self) -> None:
         if self.loop and self.loop.session:
@@ -375,7 +377,7 @@ _HANDLERS: dict[type[Event], Callable[[AssistantApp, Any], None]] = {
     Responded: AssistantApp._show_response,
     FramesDropped: AssistantApp._show_dropped_frames,
     ErrorRaised: AssistantApp._show_error,
-    DeviceStateChanged: AssistantApp._show_device,
     PluginDisabled: AssistantApp._show_disabled,
+    DeviceStateChanged: AssistantApp._show_device,
     Stopped: AssistantApp._show_stopped,
 }

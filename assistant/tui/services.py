@@ -38,7 +38,7 @@ def patient_source(wanted: str | None, profile: Profile) -> Source:
 def list_microphones() -> list[Microphone]:
     from assistant.audio.devices import input_devices
 
-    return [Microphone(device.index, device.name, device.default) for device in input_devices()]
+    return [Microphone(device.index, device.name, device.default) for device in input_devices(look_again=True)]
 
 
 def play(samples: np.ndarray, stopped: Callable[[], bool]) -> None:

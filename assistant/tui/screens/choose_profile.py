@@ -27,7 +27,7 @@ class ChooseProfile(ModalScreen[str | None]):
 
     def __init__(self, running: Profile, wanted: str | None = None) -> None:
         super().__init__()
-        self._in_force, self._wanted = running, wanted or running.name
+        self._current, self._wanted = running, wanted or running.name
         self._names = list(available())
 
     def compose(self) -> ComposeResult:
@@ -47,7 +47,7 @@ class ChooseProfile(ModalScreen[str | None]):
 
     def _preview(self, name: str) -> str:
         try:
-            return f"It changes: {describe(self._in_force, load(name))}"
+            return f"Then: {describe(self._current, load(name))}"
         except UserError as error:
             return f"It cannot be used: {error}"
 

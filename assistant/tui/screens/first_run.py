@@ -67,9 +67,9 @@ class FirstRun(Screen[bool]):
         try:
             found = self._services.microphones()
         except UserError as error:
-            self.app.call_from_thread(self._say, str(error))
+            self.call_later(self._say, str(error))
             return
-        self.app.call_from_thread(self._list, found)
+        self.call_later(self._list, found)
 
     def _list(self, found: list[Microphone]) -> None:
         self._microphones = found
@@ -101,7 +101,7 @@ class FirstRun(Screen[bool]):
                     self._hear(frame, count)
         except UserError as error:
             if not stopped.is_set():
-                self.app.call_from_thread(self._say, str(error))
+                self.call_later(self._say, str(error))
 
     def _hear(self, frame: np.ndarray, count: int) -> None:
         recorded = self._recorded
@@ -109,9 +109,9 @@ class FirstRun(Screen[bool]):
             recorded.append(frame)
             if len(recorded) * FRAME_S >= TEST_S:
                 self._recorded = None
-                self.app.call_from_thread(self._judge, np.concatenate(recorded))
+                self.call_later(self._judge, np.concatenate(recorded))
         if count % METER_EVERY == 0:
-            self.app.call_from_thread(self._show_level, level_dbfs(frame))
+            self.call_later(self._show_level, level_dbfs(frame))
 
     def _show_level(self, level: float) -> None:
         bar = level_bar(level, ASIDE, ASIDE, BAR)[1:]
@@ -142,12 +142,16 @@ class FirstRun(Screen[bool]):
                 self._services.fetch_weights(name, self._progress)
             write_profile(None if microphone.default else microphone.name)
         except UserError as error:
-            self.app.call_from_thread(self._step, f"{error}. Press u to try again.")
+            self.call_later(self._step, f"{error}. Press u to try again.")
             return
-        self.app.call_from_thread(self.dismiss, True)
+        self.call_later(self._done)
+
+    def _done(self) -> None:
+        self._meter_stop.set()
+        self.dismiss(True)
 
     def _progress(self, what: str, done: int, total: int) -> None:
-        self.app.call_from_thread(self._step, what, done, total)
+        self.call_later(self._step, what, done, total)
 
     def _step(self, what: str, done: int = 0, total: int = 0) -> None:
         self.query_one("#step", Static).update(what)

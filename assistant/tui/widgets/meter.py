@@ -9,7 +9,7 @@ from assistant.events import LevelMeasured
 from assistant.tui.drawing import level_bar
 from assistant.tui.wording import gate
 
-WORDS = 58  # characters that the words beside the bar need
+WORDS = 68  # characters that the words beside the bar need
 NARROWEST, WIDEST = 16, 60
 
 

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from salmonn_core.audio import fit_length, read_audio
-from salmonn_core.training.manifests import JOINED
+from salmonn_core.audio import fit_length
+from salmonn_core.training.manifests import read_clip
 
-PAUSE_SAMPLES = 1600  # between the files of one clip, as in the reference
 WINDOW_FRAMES = 12
 
 Encode = Callable[[np.ndarray], Tensor]
@@ -67,10 +66,7 @@ class FeatureStore:
 def waves(paths: Iterable[str], window_frames: int) -> Iterator[tuple[str, np.ndarray]]:
     """Read and fit clips, one at a time."""
     for path in paths:
-        parts: list[np.ndarray] = []
-        for name in path.split(JOINED):
-            parts += [np.zeros(PAUSE_SAMPLES, np.float32), read_audio(name)]
-        yield path, fit_length(np.concatenate(parts[1:]), window_frames)
+        yield path, fit_length(read_clip(path), window_frames)
 
 
 def whisper_encode(folder: Path) -> Encode:

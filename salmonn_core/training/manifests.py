@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
+from salmonn_core.audio import read_audio
 from salmonn_core.errors import UserError
 from salmonn_core.prompts import ALIASES, INSTRUCTIONS
 from salmonn_core.yamlfile import nearest
@@ -21,6 +23,7 @@ TASKS = frozenset(INSTRUCTIONS) | frozenset(ALIASES)
 KINDS = ("speech", "event", "music")
 # Several files as one clip (`expand_wav`) go by one name: their paths, joined.
 JOINED = "\n"
+PAUSE_SAMPLES = 1600  # between the files of one clip, as in the reference
 
 
 def read_manifest(path: Path) -> list[Row]:
@@ -84,6 +87,14 @@ def _checked(path: Path, line: int, row: object) -> Row:
     if kind is not None and kind not in KINDS:
         raise UserError(f"{where}: unknown kind {kind!r}; use {', '.join(KINDS)}")
     return row
+
+
+def read_clip(path: str) -> np.ndarray:
+    """A clip as (samples,) float32 at 16 kHz; the files of `expand_wav` follow after short pauses."""
+    parts: list[np.ndarray] = []
+    for name in path.split(JOINED):
+        parts += [np.zeros(PAUSE_SAMPLES, np.float32), read_audio(name)]
+    return np.concatenate(parts[1:])
 
 
 def check_audio(manifests: Sequence[Path], quiet: bool = False) -> None:

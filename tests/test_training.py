@@ -92,7 +92,16 @@ def test_two_processes_have_the_losses_of_one(toys, aligned):
     one = run(toys, "one-process", **more)
     config = toys["folder"] / "two.yaml"
     config.write_text(yaml.safe_dump(settings(toys, "two-processes", **more)))
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
     command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     command += ["-m", "salmonn_core.training", "train", "--config", str(config)]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)

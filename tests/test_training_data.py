@@ -26,12 +26,14 @@ def librispeech(folder):
 
 def common_voice(folder):
     sound(folder / "clips/a.wav")
-    (folder / "validated.tsv").write_text("client_id\tpath\tsentence\nc1\ta.wav\tHe said \"go.\n")
+    (folder / "validated.tsv").write_text('client_id\tpath\tsentence\nc1\ta.wav\tHe said "go.\n')
 
 
 def audiocaps(folder):
     sound(folder / "audio/Yabc.wav")
-    (folder / "train.csv").write_text("audiocap_id,youtube_id,start_time,caption\n1,abc,30,A dog barks\n2,gone,0,Rain\n")
+    (folder / "train.csv").write_text(
+        "audiocap_id,youtube_id,start_time,caption\n1,abc,30,A dog barks\n2,gone,0,Rain\n"
+    )
 
 
 def clotho(folder):
@@ -73,7 +75,7 @@ def test_a_corpus_is_read_in_its_own_layout(tmp_path, layout, build, texts):
 
 
 def test_a_corpus_in_another_layout_is_told(tmp_path):
-    with pytest.raises(UserError, match="meta/esc50.csv is missing"):
+    with pytest.raises(UserError, match=r"meta/esc50\.csv is missing"):
         entries(Corpus(layout="esc-50", path=tmp_path, name="mine"))
 
 
@@ -134,7 +136,14 @@ def test_mixtures_know_their_background_and_an_interrupted_set_is_finished(tmp_p
     sound(tmp_path / "s.wav", 2.0)
     sound(tmp_path / "n.wav")
     (tmp_path / "s.jsonl").write_text('{"path": "s.wav", "text": "hello", "license": "CC0", "source": "me"}\n')
-    noise = {"path": "n.wav", "kind": "event", "labels": ["rain"], "caption": "Rain.", "license": "CC-BY", "source": "n"}
+    noise = {
+        "path": "n.wav",
+        "kind": "event",
+        "labels": ["rain"],
+        "caption": "Rain.",
+        "license": "CC-BY",
+        "source": "n",
+    }
     (tmp_path / "n.jsonl").write_text(json.dumps(noise) + "\n")
     mixtures = {"speech": str(tmp_path / "s.jsonl"), "sounds": str(tmp_path / "n.jsonl"), "count": 3}
     corpus = {"layout": "manifest", "path": tmp_path / "s.jsonl", "name": "mine-train-speech"}

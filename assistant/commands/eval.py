@@ -33,8 +33,13 @@ def run(manifest: str, profile: str, limit: int | None, as_json: bool) -> None:
         return
     print_rows(
         (
-            {"task": s.task, "measure": s.measure, "clips": s.clips, "result": f"{100 * s.value:.1f} %",
-             "95 %": f"{100 * s.low:.1f} to {100 * s.high:.1f}"}  # fmt: skip
+            {
+                "task": s.task,
+                "measure": s.measure,
+                "clips": s.clips,
+                "result": f"{100 * s.value:.1f} %",
+                "95 %": f"{100 * s.low:.1f} to {100 * s.high:.1f}",
+            }
             for s in found
         ),
         as_json=False,

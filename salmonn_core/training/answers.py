@@ -7,18 +7,14 @@ the same answer. Written as JSON: `TASK:TEXT` to answer.
 
 from __future__ import annotations
 
-import json
-import random
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from salmonn_core.loading import load_llm
 from salmonn_core.prompts import build_prompt
-from salmonn_core.training.corpus import Clip, load_clips
+from salmonn_core.training.corpus import Clip
 from salmonn_core.training.trainee import TINY_PROMPT
 
 ASKS = re.compile(r"^(what|who|how|why|when|where|which|is|are|can|could|do|does|tell|give|explain|should)\b")

@@ -21,7 +21,9 @@ def _expanded(value: Any) -> Any:
         return value
     text = os.path.expanduser(os.path.expandvars(value))  # noqa: PTH111 - a path may still hold a pattern
     if missing := re.search(r"\$\{?(\w+)", text):
-        raise ValueError(f"the environment variable {missing[1]} is not set; for example: export {missing[1]}=/a/folder")
+        raise ValueError(
+            f"the environment variable {missing[1]} is not set; for example: export {missing[1]}=/a/folder"
+        )
     return text
 
 

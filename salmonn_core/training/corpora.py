@@ -23,7 +23,9 @@ def _table(path: Path, needed: set[str], delimiter: str = ",") -> Iterator[dict[
     if not path.is_file():
         raise UserError(f"{path} is missing: is this the corpus's own layout?")
     with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL)
+        rows = csv.DictReader(
+            file, delimiter=delimiter, quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+        )
         if missing := needed - set(rows.fieldnames or ()):
             raise UserError(f"{path}, line 1: no column {sorted(missing)[0]!r}")
         for row in rows:
@@ -31,7 +33,14 @@ def _table(path: Path, needed: set[str], delimiter: str = ",") -> Iterator[dict[
 
 
 def _speech(path: Path, text: str, speaker: str) -> Row:
-    return {"path": str(path), "kind": "speech", "task": "asr", "text": plain(text), "text_raw": text, "speaker": speaker}
+    return {
+        "path": str(path),
+        "kind": "speech",
+        "task": "asr",
+        "text": plain(text),
+        "text_raw": text,
+        "speaker": speaker,
+    }
 
 
 def _sound(path: Path, caption: str, labels: list[str], kind: str = "event") -> Row:

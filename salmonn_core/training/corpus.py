@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from salmonn_core.config import BeatsConfig, QFormerConfig
+from salmonn_core.prompts import ALIASES
 from salmonn_core.training.features import FeatureStore
 from salmonn_core.training.manifests import read_manifest
-from salmonn_core.prompts import ALIASES
 from salmonn_core.training.texts import plain
 
 SPEECH_WIDTH = 512

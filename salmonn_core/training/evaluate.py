@@ -33,9 +33,7 @@ def chosen(manifest: Path, limit: int | None, seed: int) -> list[Clip]:
 def measure_set(name: str, clips: Sequence[Clip], ask: Ask, seed: int) -> tuple[list[Score], Answers]:
     """Scores of one set, and every answer."""
     judged: list[Judged] = [one for clip in tqdm(clips, desc=name) for one in judge(clip, ask)]
-    log = [
-        {"path": short(j.clip.path), "task": j.task, "truth": truth(j), "answer": j.answer} for j in judged
-    ]
+    log = [{"path": short(j.clip.path), "task": j.task, "truth": truth(j), "answer": j.answer} for j in judged]
     return scores(name, judged, seed), log
 
 

@@ -146,7 +146,10 @@ def write_licenses(out: Path) -> None:
             for prefix in ("", "background_"):
                 if prefix and not row.get("background"):
                     continue
-                key = (str(row.get(f"{prefix}source") or "not stated"), str(row.get(f"{prefix}license") or "not stated"))
+                key = (
+                    str(row.get(f"{prefix}source") or "not stated"),
+                    str(row.get(f"{prefix}license") or "not stated"),
+                )
                 clips[key] += 1
                 seconds[key] += float(row.get("duration_s") or 0.0)  # type: ignore[arg-type]
     lines = ["# Licences of this training set", "", "| source | licence | clips | minutes |", "|---|---|---|---|"]

@@ -17,7 +17,7 @@ import soundfile
 from tqdm import tqdm
 
 from salmonn_core.training.augment import at_peak, change_speed
-from salmonn_core.training.texts import Sentence, plain, readings, sentences
+from salmonn_core.training.texts import Sentence, plain
 from salmonn_core.training.voices import ESPEAK_VOICES, FLITE_VOICES, SAMPLE_RATE, Kokoro, espeak, flite
 
 # Voices that training never hears; word error rates on "unseen voices" are measured on these.

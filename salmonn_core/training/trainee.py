@@ -71,7 +71,9 @@ class Trainee(nn.Module):
     def hear(self, pairs: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
         """Audio tokens of clips, given their (Whisper, BEATs) states."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.bridge.forward_batch([s.to(self.device) for s, _ in pairs], [a.to(self.device) for _, a in pairs])
+            return self.bridge.forward_batch(
+                [s.to(self.device) for s, _ in pairs], [a.to(self.device) for _, a in pairs]
+            )
 
     def forward(self, examples: list[Example], pairs: list[tuple[Tensor, Tensor]], compared: Tensor) -> Tensor:
         """Sums of the LLM's loss over label tokens and of the CTC loss over clips: (2,)."""
@@ -175,9 +177,8 @@ def _llm(folder: Path, scale: float) -> tuple[Any, Any]:
         if "lora_" in name:
             parameter.data = parameter.data.float()
     for module in llm.modules():
-        if hasattr(module, "scaling"):
-            if isinstance(module.scaling, dict):
-                module.scaling = {name: value * scale for name, value in module.scaling.items()}
+        if hasattr(module, "scaling") and isinstance(module.scaling, dict):
+            module.scaling = {name: value * scale for name, value in module.scaling.items()}
     return llm, tokenizer
 
 

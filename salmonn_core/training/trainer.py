@@ -76,7 +76,9 @@ class Trainer:
         if self.engine.is_main_process:
             check_audio([*train, *dev])
         self.engine.wait_for_everyone()
-        speech = {f"{p.parent.name}-{p.stem}": [c for c in load_clips([p]) if c.kind == "speech" and c.text] for p in dev}
+        speech = {
+            f"{p.parent.name}-{p.stem}": [c for c in load_clips([p]) if c.kind == "speech" and c.text] for p in dev
+        }
         return load_clips(train), {name: clips[: self.config.dev_clips] for name, clips in speech.items()}
 
     def _features(self, clips: list[Clip]) -> Features:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from salmonn_core.prompts import build_prompt
 from salmonn_core.training.corpus import Clip
@@ -37,7 +38,7 @@ def answer_all(llm: Any, tokenizer: Any, jobs: list[tuple[str, str, int]]) -> di
     """The base LLM's greedy answers, whole sentences only."""
     tokenizer.padding_side = "left"
     found: dict[str, str] = {}
-    for start in range(0, len(jobs), BATCH):
+    for start in tqdm(range(0, len(jobs), BATCH), desc="answers", unit="batch"):
         part = jobs[start : start + BATCH]
         prompts = [build_prompt(TINY_PROMPT, text, has_audio=False).before for _, text, _ in part]
         batch = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
@@ -45,7 +46,6 @@ def answer_all(llm: Any, tokenizer: Any, jobs: list[tuple[str, str, int]]) -> di
         out = llm.generate(**batch, max_new_tokens=limit, do_sample=False, repetition_penalty=1.1)
         texts = tokenizer.batch_decode(out[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
         found |= {key: whole for (key, _, _), text in zip(part, texts, strict=True) if (whole := sentences_of(text))}
-        print(f"{start + len(part)} of {len(jobs)}", flush=True)
     return found
 
 

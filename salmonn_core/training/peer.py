@@ -14,6 +14,7 @@ from salmonn_core.weights.sources import cache_folder, locate
 from salmonn_core.whisper import log_mel
 
 MOST_TOKENS = 224
+END = "<|endoftext|>"
 START = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>")
 
 
@@ -38,14 +39,15 @@ def whisper_base() -> Callable[[str], str]:
     tokenizer = Tokenizer.from_file(str(tokenizer_file(folder)))
     model = WhisperForConditionalGeneration.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
 
+    end = tokenizer.token_to_id(END)
     start = torch.tensor([[tokenizer.token_to_id(token) for token in START]])
 
     @torch.inference_mode()
     def transcribe(path: str) -> str:
         mel = log_mel(fit_length(read_clip(path)), model.config.num_mel_bins, pad_to_30s=True)
-        # The plain generate: Whisper's own wants a newer generation config than packaged copies have.
+        # The plain generate, and the end by name: packaged copies carry an old or wrong generation config.
         ids = GenerationMixin.generate(
-            model, mel, decoder_input_ids=start, max_new_tokens=MOST_TOKENS, do_sample=False, forced_decoder_ids=None
+            model, mel, decoder_input_ids=start, max_new_tokens=MOST_TOKENS, do_sample=False, eos_token_id=end
         )
         return str(tokenizer.decode(ids[0].tolist(), skip_special_tokens=True)).strip()
 

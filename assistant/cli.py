@@ -100,6 +100,19 @@ def replay(
     run(folder, profile, live, as_json)
 
 
+@app.command("eval", epilog="Example: assistant eval my-recordings.jsonl --limit 50 --json")
+def evaluate(
+    manifest: Annotated[str, typer.Argument(help="JSON lines or the official annotation format; docs/training.md.")],
+    profile: ProfileOption = "default",
+    limit: Annotated[Optional[int], typer.Option("--limit", "-n", help="Measure so many clips only.", min=1)] = None,  # noqa: UP045
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a profile's model on recordings whose truth is known, with 95 % intervals."""
+    from assistant.commands.eval import run
+
+    run(manifest, profile, limit, as_json)
+
+
 @app.command()
 def demo(
     profile: ProfileOption = "default",

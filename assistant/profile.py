@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from platformdirs import user_config_path
 from pydantic import (
     AfterValidator,
@@ -25,12 +23,10 @@ from pydantic import (
 
 from assistant.errors import UserError
 from assistant.keys import known_action, refuse_clashes, usable
+from salmonn_core.yamlfile import Key, Origins, explain, nearest, read_yaml
 
 ActionName = Annotated[str, AfterValidator(known_action)]
 KeyName = Annotated[str, AfterValidator(usable)]
-
-Path_ = tuple[str, ...]
-Origins = dict[Path_, tuple[Path, int]]
 
 
 class _Strict(BaseModel):
@@ -134,9 +130,9 @@ class Profile(_Strict):
     safe: bool = False
     _origins: Origins = PrivateAttr(default_factory=dict)
 
-    def explain(self, error: ValidationError, at: Path_, model: type[BaseModel]) -> str:
+    def explain(self, error: ValidationError, at: Key, model: type[BaseModel]) -> str:
         """A mistake in a part of this profile that a plugin's own model checks, with file, line and key."""
-        return _explain(error, self._origins, at, model)
+        return explain(error, self._origins, model, "plugins", at)
 
     @field_validator("keys")
     @classmethod
@@ -186,7 +182,7 @@ def find(name: str) -> ProfileFile:
         return ProfileFile(path.stem, path, "path")
     profiles = available()
     if name not in profiles:
-        raise UserError(f"no profile {name!r}{_nearest(name, profiles)}; there are: {', '.join(sorted(profiles))}")
+        raise UserError(f"no profile {name!r}{nearest(name, profiles)}; there are: {', '.join(sorted(profiles))}")
     return profiles[name]
 
 
@@ -201,7 +197,7 @@ def load(name: str) -> Profile:
     try:
         profile = Profile.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error, origins)) from error
+        raise UserError(explain(error, origins, Profile, "profile")) from error
     profile._origins = origins
     return profile
 
@@ -211,7 +207,7 @@ def _merged(file: ProfileFile, seen: tuple[Path, ...]) -> tuple[dict[str, Any], 
     if file.path in seen:
         chain = " -> ".join(path.stem for path in (*seen, file.path))
         raise UserError(f"{file.path}: profiles extend each other in a circle: {chain}")
-    values, origins = _read(file.path)
+    values, origins = read_yaml(file.path, "a profile")
     parent = values.pop("extends", None)
     if parent is None:
         return values, origins
@@ -238,58 +234,3 @@ def _over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _over(merged[key], value) if both else value
     return merged
-
-
-def _read(path: Path) -> tuple[dict[str, Any], Origins]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}, line {line}: no YAML ({error.problem})") from error
-    if values is None:
-        return {}, {}
-    if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path}, line 1: a profile is a list of `key: value` lines")
-    return values, dict(_lines(path, node, ()))
-
-
-def _lines(path: Path, node: yaml.MappingNode, at: Path_) -> Iterator[tuple[Path_, tuple[Path, int]]]:
-    seen: set[str] = set()
-    for key, value in node.value:
-        name, line = str(key.value), key.start_mark.line + 1
-        if name in seen:
-            raise UserError(f"{path}, line {line}, {'.'.join((*at, name))}: this key is there twice")
-        seen.add(name)
-        yield (*at, name), (path, line)
-        if isinstance(value, yaml.MappingNode):
-            yield from _lines(path, value, (*at, name))
-
-
-def _explain(error: ValidationError, origins: Origins, above: Path_ = (), model: type[BaseModel] = Profile) -> str:
-    first = error.errors()[0]
-    inner = tuple(str(part) for part in first["loc"] if part != "[key]")  # pydantic's mark for a key, not its value
-    at = (*above, *inner)
-    known = next((origins[at[:n]] for n in range(len(at), 0, -1) if at[:n] in origins), None)
-    where = f"{known[0]}, line {known[1]}, " if known else ""
-    key = ".".join(at) or "profile"
-    if first["type"] == "extra_forbidden":
-        return f"{where}{key}: no such key{_nearest(at[-1], _keys_at(model, inner[:-1]))}"
-    reason = first["msg"].removeprefix("Value error, ")
-    return f"{where}{key}: {reason[0].lower()}{reason[1:]}"
-
-
-def _keys_at(top: type[BaseModel], at: Path_) -> list[str]:
-    model: Any = top
-    for part in at:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = field.annotation if field else None
-    return list(getattr(model, "model_fields", ()))
-
-
-def _nearest(name: str, known: Mapping[str, object] | list[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""

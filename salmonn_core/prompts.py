@@ -40,7 +40,57 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "Tell a short story about what you hear.",
         "Write a little story inspired by this recording.",
     ),
-    "keywords": ("Give the keywords of what is said.", "Which words matter most here?"),
+    "keywords": (
+        "Give the keywords of what is said.",
+        "Which words matter most here?",
+        "List the main words of this speech.",
+    ),
+    "gender_recognition": (
+        "Is the speaker a man or a woman?",
+        "Tell whether the voice is male or female.",
+        "Which gender does the voice suggest?",
+    ),
+    "phone_recognition": (
+        "Write the phonemes that are spoken.",
+        "Which phones do you hear, in order?",
+        "Transcribe the speech as phonemes.",
+    ),
+    "emotion_recognition": (
+        "How does the speaker feel?",
+        "Name the emotion in the voice.",
+        "Which mood does the voice show?",
+    ),
+    "speaker_verification": (
+        "Is it one speaker or two?",
+        "Do both recordings have the same speaker? Answer yes or no.",
+        "Is the same person speaking throughout?",
+    ),
+    "en2zh": ("Translate the speech into Chinese.", "Say this in Chinese.", "What is this in Chinese?"),
+    "en2de": ("Translate the speech into German.", "Say this in German.", "What is this in German?"),
+    "en2ja": ("Translate the speech into Japanese.", "Say this in Japanese.", "What is this in Japanese?"),
+    "slots": (
+        "Fill in the fields from the speech as JSON.",
+        "Give the details that were said as a JSON record.",
+    ),
+    "co_reasoning": (
+        "Answer the spoken question from what else can be heard.",
+        "Use the background sound to answer what is asked.",
+        "Listen to the question and to the sounds behind it, then answer.",
+    ),
+}
+
+# Other names that manifests give to the same tasks.
+ALIASES = {
+    "audiocaption_v2": "audiocaption",
+    "gender": "gender_recognition",
+    "phone": "phone_recognition",
+    "emotion": "emotion_recognition",
+    "translation_ec": "en2zh",
+    "translation": "en2zh",
+    "audio_story_telling": "story",
+    "slot_filling": "slots",
+    "keyword": "keywords",
+    "speech_audio_coreasoning": "co_reasoning",
 }
 
 

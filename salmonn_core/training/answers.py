@@ -7,20 +7,16 @@ the same answer. Written as JSON: `TASK:TEXT` to answer.
 
 from __future__ import annotations
 
-import argparse
-import json
-import random
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
-from salmonn_core.loading import load_llm
 from salmonn_core.prompts import build_prompt
-from salmonn_core.training.corpus import Clip, load_clips
-from salmonn_core.training.stages import TINY_PROMPT
+from salmonn_core.training.corpus import Clip
+from salmonn_core.training.trainee import TINY_PROMPT
 
 ASKS = re.compile(r"^(what|who|how|why|when|where|which|is|are|can|could|do|does|tell|give|explain|should)\b")
 BATCH = 16
@@ -42,7 +38,7 @@ def answer_all(llm: Any, tokenizer: Any, jobs: list[tuple[str, str, int]]) -> di
     """The base LLM's greedy answers, whole sentences only."""
     tokenizer.padding_side = "left"
     found: dict[str, str] = {}
-    for start in range(0, len(jobs), BATCH):
+    for start in tqdm(range(0, len(jobs), BATCH), desc="answers", unit="batch"):
         part = jobs[start : start + BATCH]
         prompts = [build_prompt(TINY_PROMPT, text, has_audio=False).before for _, text, _ in part]
         batch = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
@@ -50,32 +46,9 @@ def answer_all(llm: Any, tokenizer: Any, jobs: list[tuple[str, str, int]]) -> di
         out = llm.generate(**batch, max_new_tokens=limit, do_sample=False, repetition_penalty=1.1)
         texts = tokenizer.batch_decode(out[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
         found |= {key: whole for (key, _, _), text in zip(part, texts, strict=True) if (whole := sentences_of(text))}
-        print(f"{start + len(part)} of {len(jobs)}", flush=True)
     return found
 
 
 def sentences_of(text: str) -> str:
     """The text up to its last whole sentence."""
     return "".join(re.findall(r"[^.!?]+[.!?]+[\"']?", " ".join(text.split()))).strip()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--train", nargs="+", type=Path, required=True, help="manifests")
-    parser.add_argument("--llm", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--questions", type=int, default=320)
-    parser.add_argument("--stories", type=int, default=96)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    clips = load_clips(arguments.train)
-    random.Random(0).shuffle(clips)
-    keys = {f"QA:{c.text}": f"{c.row['answer']}." for c in clips if c.row.get("answer")}
-    jobs = list(wanted(clips, arguments.questions, arguments.stories))
-    answers = keys | answer_all(*load_llm(arguments.llm, "bf16"), jobs)
-    arguments.out.write_text(json.dumps(answers, indent=0))
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,6 @@ that questions about the background have answers known by construction.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from salmonn_core.audio import read_audio
 from salmonn_core.config import SAMPLE_RATE
-from salmonn_core.training.features import read_manifest
+from salmonn_core.training.manifests import read_manifest
 
 Row = dict[str, object]
 MAX_JOINED_S = 15.0
@@ -128,19 +127,3 @@ def augment(manifest: Path, sounds: list[Row], out: Path, name: str, seed: int) 
             path = f"{name}/{number:06d}.flac"
             soundfile.write(out / path, wave, SAMPLE_RATE, format="FLAC")
             lines.write(json.dumps({"path": path} | entry) + "\n")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("manifest", type=Path, help="speech")
-    parser.add_argument("--sounds", type=Path, help="manifest of sounds to put behind the speech")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--name", required=True, help="of the new manifest and its folder")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    sounds = read_manifest(arguments.sounds) if arguments.sounds else []
-    augment(arguments.manifest, sounds, arguments.out, arguments.name, arguments.seed)
-
-
-if __name__ == "__main__":
-    main()

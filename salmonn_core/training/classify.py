@@ -8,9 +8,7 @@ Augmentation acts on the power spectrogram: random crop, gain, mixing of two cli
 
 from __future__ import annotations
 
-import argparse
 import json
-import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +25,9 @@ from salmonn_core.audio import MIN_SAMPLES, read_audio
 from salmonn_core.beats import Beats
 from salmonn_core.config import BeatsConfig, from_dict
 from salmonn_core.fbank import DEVIATION, MEAN, kaldi_fbank
-from salmonn_core.training.features import FeatureStore, read_manifest
+from salmonn_core.training.config import TagConfig
+from salmonn_core.training.features import FeatureStore
+from salmonn_core.training.manifests import read_manifest
 from salmonn_core.weights.safe import assign, read_safetensors
 
 SMALL = BeatsConfig(
@@ -132,9 +132,10 @@ def accuracy(model: Tagger, clips: Clips) -> float:
     return right / len(clips.fbanks)
 
 
-def train(arguments: argparse.Namespace) -> None:
-    torch.manual_seed(0)
-    generator = torch.Generator().manual_seed(0)
+def train(arguments: TagConfig) -> None:
+    torch.set_num_threads(arguments.threads or torch.get_num_threads())
+    torch.manual_seed(arguments.seed)
+    generator = torch.Generator().manual_seed(arguments.seed)
     data: Path = arguments.data
     sounds = read_manifest(data / "train" / "sound.jsonl")
     speech = read_manifest(data / "train" / "speech.jsonl")[:: arguments.every_speech]
@@ -147,8 +148,8 @@ def train(arguments: argparse.Namespace) -> None:
     weights = torch.tensor([1.0 / max(counts[n] for n in labels_of(row)) ** 0.5 for row in sounds + speech])
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, arguments.lr, total_steps=arguments.steps, pct_start=0.1)
-    begun = time.monotonic()
-    for step in range(1, arguments.steps + 1):
+    bar = tqdm(range(1, arguments.steps + 1), desc="beats")
+    for step in bar:
         indices = torch.multinomial(weights, arguments.batch, replacement=True, generator=generator).tolist()
         crops, targets, states, mixed = clips.batch(indices, generator)
         with torch.autocast("cpu", torch.bfloat16):
@@ -161,33 +162,12 @@ def train(arguments: argparse.Namespace) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if step % 50 == 0:
-            taught, seconds = unlike[~mixed].mean().item(), time.monotonic() - begun
-            print(f"step {step} tagging {tagging.item():.3f} teacher {taught:.3f} {seconds:.0f} s", flush=True)
+        bar.set_postfix(tagging=f"{tagging.item():.3f}", teacher=f"{unlike[~mixed].mean().item():.3f}")
         if step % 100 == 0 or step == arguments.steps:
-            print(f"step {step} dev top-1 {accuracy(model, dev):.3f}", flush=True)
+            tqdm.write(f"step {step} dev top-1 {accuracy(model, dev):.3f}")
             save(model, labels, arguments.out)
 
 
 def save(model: Tagger, labels: list[str], path: Path) -> None:
     metadata = {"config": json.dumps(asdict(SMALL)), "labels": json.dumps(labels)}
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path, metadata)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="audio pack with train/ and dev/")
-    parser.add_argument("--teacher", type=Path, required=True, help="Whisper feature store of the same clips")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--batch", type=int, default=24)
-    parser.add_argument("--lr", type=float, default=6e-4)
-    parser.add_argument("--every-speech", type=int, default=12, help="take every Nth speech clip")
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    train(arguments)
-
-
-if __name__ == "__main__":
-    main()

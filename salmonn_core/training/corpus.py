@@ -12,10 +12,14 @@ import torch
 from torch import Tensor
 
 from salmonn_core.config import BeatsConfig, QFormerConfig
-from salmonn_core.training.features import FeatureStore, read_manifest
+from salmonn_core.prompts import ALIASES
+from salmonn_core.training.features import FeatureStore
+from salmonn_core.training.manifests import read_manifest
 from salmonn_core.training.texts import plain
 
 SPEECH_WIDTH = 512
+MAX_CLIP_S = 28.0
+KIND_OF_TASK = {"audiocaption": "event", "music_description": "music"}
 TINY_QFORMER = QFormerConfig(
     hidden_size=384, attention_heads=6, intermediate_size=1536, queries=3, window_s=0.24, stride_s=0.24
 )
@@ -30,19 +34,25 @@ class Clip:
     text: str  # the transcript, or the labels of a sound
     caption: str
     row: dict[str, object]
+    task: str | None = None  # what its manifest asks of it; None: whatever its kind allows
 
 
 def load_clips(manifests: Sequence[Path]) -> list[Clip]:
-    """Clips of several manifests, those without usable text left out."""
-    clips = []
-    for manifest in manifests:
-        for row in read_manifest(manifest):
-            kind = str(row.get("kind", "speech"))
-            labels = row.get("labels") or []
-            text = plain(str(row["text"])) if kind == "speech" else ", ".join(labels[:3])  # type: ignore[index]
-            if text and float(row.get("duration_s", 1.0)) <= 28.0:  # type: ignore[arg-type]
-                clips.append(Clip(str(row["path"]), kind, text, str(row.get("caption", "")), row))
-    return clips
+    """Clips of several manifests, those too long left out."""
+    rows = (row for manifest in manifests for row in read_manifest(manifest))
+    return [_clip(row) for row in rows if float(row.get("duration_s", 1.0)) <= MAX_CLIP_S]  # type: ignore[arg-type]
+
+
+def _clip(row: dict[str, object]) -> Clip:
+    named = row.get("task")
+    task = ALIASES.get(str(named), str(named)) if named else None
+    kind = str(row.get("kind") or KIND_OF_TASK.get(task or "asr", "speech"))
+    caption = str(row.get("caption") or (row.get("text") if task in KIND_OF_TASK else "") or "")
+    # The answer to any other task is no transcript: the CTC term must not ask for it.
+    text = plain(str(row.get("text", ""))) if kind == "speech" and task in (None, "asr") else ""
+    if kind != "speech":
+        text = ", ".join((row.get("labels") or [])[:3])  # type: ignore[index]
+    return Clip(str(row["path"]), kind, text, caption, row, task)
 
 
 class Features:

@@ -1,107 +1,143 @@
-"""Measure a model folder on clips that training never saw, greedy decoding: word error rate and sound labels."""
+"""Measure a model on manifests, greedy decoding, beside whisper-base; a table in Markdown and JSON."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
-import jiwer
 import torch
 from tqdm import tqdm
-from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
-from salmonn_core import Salmonn
+from salmonn_core.training.config import EvaluateConfig, files_of
 from salmonn_core.training.corpus import Clip, load_clips
+from salmonn_core.training.manifests import check_audio, read_clip
+from salmonn_core.training.measure import Ask, Judged, judge, scores, short
+from salmonn_core.training.metrics import Score, normalizer, ratio, word_errors
 
-ESC_10 = (
-    "dog",
-    "rooster",
-    "rain",
-    "sea waves",
-    "crying baby",
-    "clock tick",
-    "sneeze",
-    "helicopter",
-    "chainsaw",
-    "fire",
-)
+Answers = list[dict[str, str]]
 
 
-def interval(right: list[float], seed: int = 0, draws: int = 1000) -> tuple[float, float, float]:
-    """Mean and its 95 % bootstrap interval."""
-    rng = random.Random(seed)
-    means = sorted(sum(rng.choices(right, k=len(right))) / len(right) for _ in range(draws))
-    return sum(right) / len(right), means[int(0.025 * draws)], means[int(0.975 * draws)]
+def chosen(manifest: Path, limit: int | None, seed: int) -> list[Clip]:
+    """At most `limit` clips of a manifest, drawn by the seed; every file is looked at first."""
+    check_audio([manifest], quiet=True)
+    clips = load_clips([manifest])
+    random.Random(seed).shuffle(clips)
+    return clips[:limit]
 
 
-def word_error_rate(model: Salmonn, clips: list[Clip], log: list[dict[str, str]]) -> dict[str, object]:
-    """WER over all words, with a bootstrap interval over clips."""
-    normal = BasicTextNormalizer()
-    pairs = []
-    for clip in tqdm(clips, mininterval=20):
-        heard = normal(model.ask(clip.path, "Transcribe the speech."))
-        pairs.append((normal(clip.text), heard))
-        log.append({"path": Path(clip.path).name, "said": clip.text, "heard": heard})
-    rng = random.Random(0)
-    wers = sorted(_wer(rng.choices(pairs, k=len(pairs))) for _ in range(200))
-    return {"measure": "WER", "clips": len(pairs), "value": round(_wer(pairs), 3),
-            "low": round(wers[5], 3), "high": round(wers[194], 3)}  # fmt: skip
+def measure_set(name: str, clips: Sequence[Clip], ask: Ask, seed: int) -> tuple[list[Score], Answers]:
+    """Scores of one set, and every answer."""
+    judged: list[Judged] = [one for clip in tqdm(clips, desc=name) for one in judge(clip, ask)]
+    log = [{"path": short(j.clip.path), "task": j.task, "truth": truth(j), "answer": j.answer} for j in judged]
+    return scores(name, judged, seed), log
 
 
-def _wer(pairs: list[tuple[str, str]]) -> float:
-    return float(jiwer.wer([said for said, _ in pairs], [heard for _, heard in pairs]))
+def truth(judged: Judged) -> str:
+    row = judged.clip.row
+    return str(row.get("answer") or row.get("slots") or row.get("labels") or row.get("text"))
 
 
-def named_sounds(model: Salmonn, clips: list[Clip], log: list[dict[str, str]]) -> dict[str, object]:
-    """Share of clips one of whose labels is named in the caption, by its longest word's stem."""
-    right = []
-    for clip in tqdm(clips, mininterval=20):
-        heard = model.ask(clip.path, "Describe the sound.").lower()
-        labels: list[str] = clip.row["labels"]
-        right.append(float(any(_names(label, heard) for label in labels)))
-        log.append({"path": Path(clip.path).name, "said": ", ".join(labels), "heard": heard})
-    mean, low, high = interval(right)
-    return {"measure": "label named", "clips": len(right), "value": round(mean, 3), "low": round(low, 3),
-            "high": round(high, 3)}  # fmt: skip
+def measure_peer(name: str, clips: Sequence[Clip], transcribe: Callable[[str], str], seed: int) -> list[Score]:
+    """whisper-base's word error rate on the clips with a transcript."""
+    speech = [clip for clip in clips if clip.kind == "speech" and clip.text]
+    pairs = [
+        word_errors(str(clip.row["text"]), transcribe(clip.path)) for clip in tqdm(speech, desc=f"{name}, whisper-base")
+    ]
+    if not pairs:
+        return []
+    value = ratio([e for e, _ in pairs], [w for _, w in pairs], seed)
+    return [Score(name, "transcribe (whisper-base itself)", "WER", len(pairs), *value)]
 
 
-def _names(label: str, caption: str) -> bool:
-    """Whether a caption names a label: the stem of each of its words, four letters, is there."""
-    return all(word[:4] in caption for word in label.split() if len(word) > 2)
+def markdown(table: Iterable[Score]) -> str:
+    """The table for people; values in percent."""
+    lines = ["| set | task | measure | clips | result | 95 % |", "|---|---|---|---|---|---|"]
+    for s in table:
+        interval = f"{100 * s.low:.1f} to {100 * s.high:.1f}"
+        lines.append(f"| {s.set} | {s.task} | {s.measure} | {s.clips} | {100 * s.value:.1f} % | {interval} |")
+    return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="salmonn-tiny", help="bundled name or folder")
-    parser.add_argument("--speech", nargs="*", type=Path, default=[], help="manifests")
-    parser.add_argument("--sounds", nargs="*", type=Path, default=[], help="manifests")
-    parser.add_argument("--limit", type=int, default=1000, help="clips a manifest")
-    parser.add_argument("--out", type=Path, required=True, help="JSON with the table and every answer")
-    arguments = parser.parse_args()
-    torch.set_num_threads(2)
-    model = Salmonn.from_pretrained(arguments.model)
-    table: list[dict[str, object]] = []
-    log: list[dict[str, str]] = []
-    begun = time.monotonic()
-    for kind, manifests in (("speech", arguments.speech), ("sounds", arguments.sounds)):
-        for manifest in manifests:
-            clips = load_clips([manifest])
-            random.Random(0).shuffle(clips)
-            measure = word_error_rate if kind == "speech" else named_sounds
-            row = {"set": f"{manifest.parent.name}/{manifest.stem}", **measure(model, clips[: arguments.limit], log)}
-            table.append(row)
-            print(json.dumps(row), flush=True)
-            if kind == "sounds":
-                known = [c for c in clips if any(n in " ".join(c.row["labels"]) for n in ESC_10)]  # type: ignore[arg-type]
-                ten = {"set": "ten common classes", **named_sounds(model, known[: arguments.limit], [])}
-                table.append(ten)
-                print(json.dumps(ten), flush=True)
-    result = {"seconds": round(time.monotonic() - begun), "table": table, "answers": log}
-    arguments.out.write_text(json.dumps(result, indent=1))
+def salmonn(config: EvaluateConfig) -> Callable[[float], Ask]:
+    """The model, asked at a LoRA scale."""
+    from salmonn_core import AudioTokens, GenerationOptions, Salmonn
+
+    model = Salmonn.from_pretrained(config.model, precision=config.precision)
+
+    @lru_cache(maxsize=1)
+    def heard(path: str) -> AudioTokens:
+        return model.encode(read_clip(path))
+
+    def at(scale: float) -> Ask:
+        def ask(path: str, instruction: str, pattern: str | None, limit: int) -> str:
+            options = GenerationOptions(max_new_tokens=limit, pattern=pattern, lora_scale=scale)
+            return "".join(model.stream(heard(path), instruction, options)).strip()
+
+        return ask
+
+    return at
 
 
-if __name__ == "__main__":
-    main()
+def evaluate(config: EvaluateConfig) -> str:
+    """Measure everything that the config names, write `table.md` and `table.json`, and return the table."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    sets = {f"{p.parent.name}/{p.stem}": chosen(p, config.limit, config.seed) for p in files_of(config.sets)}
+    ask_at, begun = salmonn(config), time.monotonic()
+    table: list[Score] = []
+    answers: Answers = []
+    for name, clips in sets.items():
+        found, log = measure_set(name, clips, ask_at(1.0), config.seed)
+        table, answers = table + found, answers + log
+    if config.peer:
+        from salmonn_core.training.peer import whisper_base
+
+        transcribe = whisper_base()
+        table += [score for name, clips in sets.items() for score in measure_peer(name, clips, transcribe, config.seed)]
+    config.out.mkdir(parents=True, exist_ok=True)
+    text = markdown(table) + f"\nWER after normalisation: {normalizer()[1]}.\n"
+    (config.out / "table.md").write_text(text)
+    result = {
+        "model": config.model,
+        "seconds": round(time.monotonic() - begun),
+        "normaliser": normalizer()[1],
+        "table": [asdict(score) for score in table],
+        "answers": answers,
+    }
+    (config.out / "table.json").write_text(json.dumps(result, indent=1) + "\n")
+    if config.lora_scales:
+        sweep(config, sets, ask_at)
+    return text
+
+
+def sweep(config: EvaluateConfig, sets: dict[str, list[Clip]], ask_at: Callable[[float], Ask]) -> None:
+    """Every score at each LoRA scale: `lora-scale.json`, `.md` and `.png`."""
+    found = {
+        scale: [s for name, clips in sets.items() for s in measure_set(name, clips, ask_at(scale), config.seed)[0]]
+        for scale in config.lora_scales
+    }
+    rows = [{"lora_scale": scale, **asdict(score)} for scale, table in found.items() for score in table]
+    (config.out / "lora-scale.json").write_text(json.dumps(rows, indent=1) + "\n")
+    parts = [f"## LoRA scale {scale:g}\n\n{markdown(table)}" for scale, table in found.items()]
+    (config.out / "lora-scale.md").write_text("\n".join(parts))
+    _draw(found, config.out / "lora-scale.png")
+
+
+def _draw(found: dict[float, list[Score]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for scale, table in sorted(found.items()):
+        for score in table:
+            lines.setdefault(f"{score.set}: {score.task}, {score.measure}", []).append((scale, score.value))
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.add_subplot(xlabel="LoRA scale", ylabel="score")
+    for name, points in lines.items():
+        axes.plot(*zip(*points, strict=True), "o-", label=name)
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+    figure.savefig(path, dpi=120)

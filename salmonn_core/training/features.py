@@ -6,7 +6,6 @@ it by memory mapping. Appending is resumable: the index is written after the row
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,37 +15,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from salmonn_core.audio import fit_length, read_audio
-from salmonn_core.errors import UserError
+from salmonn_core.audio import fit_length
+from salmonn_core.training.manifests import read_clip
+
+WINDOW_FRAMES = 12
 
 Encode = Callable[[np.ndarray], Tensor]
-
-
-def read_manifest(path: Path) -> list[dict[str, object]]:
-    """Entries of a manifest: JSON lines, or the official `{"annotation": [...]}`.
-
-    Paths are made absolute, relative ones being relative to the manifest's folder.
-
-    Raises:
-        UserError: a line that is no JSON or lacks `path` or `text`, with its number.
-    """
-    text = path.read_text()
-    if path.suffix == ".json":
-        rows = json.loads(text)["annotation"]
-    else:
-        rows = [_parse(path, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict) or "path" not in row or not ("text" in row or "caption" in row):
-            raise UserError(f"{path}: entry {number} needs the fields path and text")
-        row["path"] = str(path.parent / str(row["path"]))
-    return rows
-
-
-def _parse(path: Path, number: int, line: str) -> object:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {number}: no JSON ({error})") from error
 
 
 class FeatureStore:
@@ -92,7 +66,7 @@ class FeatureStore:
 def waves(paths: Iterable[str], window_frames: int) -> Iterator[tuple[str, np.ndarray]]:
     """Read and fit clips, one at a time."""
     for path in paths:
-        yield path, fit_length(read_audio(path), window_frames)
+        yield path, fit_length(read_clip(path), window_frames)
 
 
 def whisper_encode(folder: Path) -> Encode:
@@ -121,24 +95,8 @@ def beats_encode(checkpoint: Path) -> Encode:
     return encode
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("manifests", nargs="+", type=Path)
-    parser.add_argument("--whisper", type=Path, help="transformers Whisper folder")
-    parser.add_argument("--beats", type=Path, help="trained BEATs checkpoint (.safetensors)")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--width", type=int, required=True)
-    parser.add_argument("--window-frames", type=int, default=12)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    store = FeatureStore(arguments.out, arguments.width)
-    encode = whisper_encode(arguments.whisper) if arguments.whisper else beats_encode(arguments.beats)
-    paths = [str(row["path"]) for manifest in arguments.manifests for row in read_manifest(manifest)]
+def fill(store: FeatureStore, paths: Iterable[str], encoder: Callable[[], Encode], name: str) -> None:
+    """Compute what is missing of some clips, with a progress bar; the encoder is loaded only if something is."""
     todo = [path for path in dict.fromkeys(paths) if path not in store]
-    progress = tqdm(waves(todo, arguments.window_frames), total=len(todo), mininterval=20)
-    store.add(progress, encode)
-
-
-if __name__ == "__main__":
-    main()
+    if todo:
+        store.add(tqdm(waves(todo, WINDOW_FRAMES), total=len(todo), desc=f"{name} features"), encoder())

@@ -6,7 +6,6 @@ line is written. Several processes may share the work with `--shard I/N`, each w
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import soundfile
 from tqdm import tqdm
 
 from salmonn_core.training.augment import at_peak, change_speed
-from salmonn_core.training.texts import Sentence, plain, readings, sentences
+from salmonn_core.training.texts import Sentence, plain
 from salmonn_core.training.voices import ESPEAK_VOICES, FLITE_VOICES, SAMPLE_RATE, Kokoro, espeak, flite
 
 # Voices that training never hears; word error rates on "unseen voices" are measured on these.
@@ -117,31 +116,3 @@ def speak_all(plan: list[Take], out: Path, manifest: Path, kokoro: Kokoro | None
             wave = render(take, kokoro)
             soundfile.write(out / path, wave, SAMPLE_RATE, format="FLAC")
             lines.write(json.dumps(entry(take, path, wave)) + "\n")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    texts = parser.add_mutually_exclusive_group(required=True)
-    texts.add_argument("--texts", type=Path, help="folder with the openly licensed commands and questions")
-    texts.add_argument("--books", type=Path, help="folder of plain-text books and LICENSES.json")
-    parser.add_argument("--kokoro", type=Path, help="folder with kokoro.onnx, vocab.json and voices/")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--engine", choices=("kokoro", "flite", "espeak"), required=True)
-    parser.add_argument("--split", choices=("train", "dev"), default="train")
-    parser.add_argument("--count", type=int, required=True)
-    parser.add_argument("--skip", type=int, default=0, help="leave out the first sentences")
-    parser.add_argument("--shard", default="0/1", metavar="I/N")
-    arguments = parser.parse_args()
-    shard, shards = map(int, arguments.shard.split("/"))
-    pool = sentences(arguments.texts) if arguments.texts else readings(arguments.books)
-    plan = list(takes(arguments.engine, arguments.split, pool, seed=0))
-    plan = plan[arguments.skip : arguments.skip + arguments.count][shard::shards]
-    kokoro = Kokoro(arguments.kokoro) if arguments.engine == "kokoro" else None
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    kind = "books" if arguments.books else arguments.split
-    manifest = arguments.out / f"{arguments.engine}-{kind}-{shard}of{shards}.jsonl"
-    speak_all(plan, arguments.out, manifest, kokoro)
-
-
-if __name__ == "__main__":
-    main()

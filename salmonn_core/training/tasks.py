@@ -16,6 +16,7 @@ from salmonn_core.training.corpus import Clip
 
 # How often each task is drawn for a clip that allows it.
 WEIGHTS: dict[str, dict[str, float]] = {
+    "align": {"asr": 1.0, "audiocaption": 1.0},
     "pretrain": {"asr": 1.0, "audiocaption": 1.0},
     "instruct": {"asr": 1.0, "audiocaption": 1.0, "kind": 0.1, "slots": 0.35, "QA": 0.5, "story": 0.2},
     "activate": {"QA": 1.0, "story": 1.0, "audiocaption": 0.3, "asr": 0.3},
@@ -46,12 +47,14 @@ def _answers(clip: Clip, answers: Mapping[str, str], rng: random.Random) -> dict
     def ask(task: str) -> str:
         return rng.choice(INSTRUCTIONS[task])
 
+    if clip.task not in (None, "asr", "audiocaption", "music_description"):
+        return {clip.task: (str(clip.row.get("Q") or ask(clip.task)), str(clip.row["text"]))}
     found: dict[str, tuple[str, str]] = {"kind": (ask("kind"), _kind(clip))}
     if clip.kind == "speech":
-        found["asr"] = (ask("asr"), clip.text)
-    else:
+        found["asr"] = (ask("asr"), clip.text or str(clip.row["text"]))
+    elif clip.caption:
         found["audiocaption"] = (ask("audiocaption"), clip.caption)
-        if clip.kind == "music" and rng.random() < 0.5:
+        if clip.task == "music_description" or (clip.kind == "music" and rng.random() < 0.5):
             found["audiocaption"] = (ask("music_description"), clip.caption)
     for task in ("QA", "story"):
         if f"{task}:{clip.text}" in answers:
@@ -87,14 +90,19 @@ SLOT_NAMES = tuple(
 )
 
 
+def weight_of(task: str, stage: str) -> float:
+    """How often a stage draws a task; instruction tuning takes any task that a manifest names."""
+    return WEIGHTS[stage].get(task, 1.0 if stage == "instruct" else 0.0)
+
+
 def draw(clip: Clip, stage: str, answers: Mapping[str, str], rng: random.Random) -> Example:
     """One task for a clip, by the stage's weights."""
     possible = _answers(clip, answers, rng)
-    weights = {task: WEIGHTS[stage][task] for task in possible if task in WEIGHTS[stage]}
+    weights = {task: weight for task in possible if (weight := weight_of(task, stage))}
     task = rng.choices(list(weights), list(weights.values()))[0]
     return Example(clip, task, *possible[task])
 
 
 def allowed(clip: Clip, stage: str, answers: Mapping[str, str]) -> bool:
     """Whether the stage has any task for this clip."""
-    return any(task in WEIGHTS[stage] for task in _answers(clip, answers, random.Random(0)))
+    return any(weight_of(task, stage) for task in _answers(clip, answers, random.Random(0)))

@@ -1,0 +1,77 @@
+"""Checkpoints of a run: one folder a step, complete or not there at all, nothing pickled.
+
+`step-00000050/` holds `model.safetensors`, `optimizer.safetensors` and `state.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from salmonn_core.errors import UserError
+
+KEPT = 2
+
+
+def folders(run: Path) -> list[Path]:
+    """Complete checkpoints of a run, oldest first."""
+    return sorted(p for p in run.glob("step-*") if p.suffix != ".partial")
+
+
+def newest(path: Path) -> Path:
+    """The weights of a run's newest checkpoint, or the file itself.
+
+    Raises:
+        UserError: nothing there.
+    """
+    if path.is_file():
+        return path
+    found = folders(path)
+    if not found:
+        raise UserError(f"no checkpoint in {path}; run the stage that writes it first")
+    return found[-1] / "model.safetensors"
+
+
+def save_checkpoint(
+    run: Path, step: int, weights: dict[str, Tensor], tokens: list[int], optimizer: dict[str, Tensor], state: Any
+) -> None:
+    """Write one checkpoint beside its final name, move it there, and drop all but the newest two."""
+    final = run / f"step-{step:08d}"
+    partial = final.with_suffix(".partial")
+    for leftover in (partial, final):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    partial.mkdir(parents=True)
+    save_file(weights, partial / "model.safetensors", {"tokens": json.dumps(tokens)})
+    save_file(optimizer, partial / "optimizer.safetensors")
+    (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n")
+    partial.rename(final)
+    for old in folders(run)[:-KEPT]:
+        shutil.rmtree(old)
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """Weights, optimizer tensors and state of a checkpoint."""
+    state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+    return load_file(folder / "model.safetensors"), load_file(folder / "optimizer.safetensors"), state
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state by `parameter number.name`."""
+    state = optimizer.state_dict()["state"]
+    return {f"{n}.{k}": v.detach().cpu().contiguous() for n, values in state.items() for k, v in values.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give back what `optimizer_tensors` took."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})

@@ -1,0 +1,242 @@
+"""What the YAML files of `python -m salmonn_core.training` may say; mistakes are told with file, line and key."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from salmonn_core.errors import UserError
+from salmonn_core.yamlfile import explain, nearest, read_yaml
+
+
+def _expanded(value: Any) -> Any:
+    """`$NAME` and `~` in a path; a variable that is not set is an error, never an empty folder name."""
+    if not isinstance(value, str):
+        return value
+    text = os.path.expanduser(os.path.expandvars(value))  # noqa: PTH111 - a path may still hold a pattern
+    if missing := re.search(r"\$\{?(\w+)", text):
+        raise ValueError(
+            f"the environment variable {missing[1]} is not set; for example: export {missing[1]}=/a/folder"
+        )
+    return text
+
+
+Place = Annotated[Path, BeforeValidator(_expanded)]
+Pattern = Annotated[str, BeforeValidator(_expanded)]  # a path that may hold * and **
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Run(Strict):
+    """What every kind of run has."""
+
+    out: Place = Field(description="folder of checkpoints, curves and log")
+    seed: int = 0
+    threads: int = Field(1, ge=0, description="CPU threads; 0 leaves it to torch")
+
+
+class TrainConfig(Run):
+    """One stage of training."""
+
+    stage: Literal["align", "pretrain", "instruct", "activate"]
+    train: list[Pattern] = Field(min_length=1, description="manifests, patterns allowed")
+    dev: list[Pattern] = []
+    whisper: list[Place] = Field(min_length=1, description="feature stores; the first takes what is missing")
+    beats: list[Place] = []
+    whisper_model: str = "whisper-base"
+    beats_model: Place | None = Field(None, description="trained BEATs checkpoint, to compute missing features")
+    llm: str = "smollm2-135m-instruct"
+    start: Place | None = Field(None, description="checkpoint of the stage before: a file, or a run's folder")
+    answers: Place | None = Field(None, description="answers.json that `prepare` wrote")
+    steps: int | None = Field(None, ge=1)
+    minutes: float | None = Field(None, gt=0)
+    budget: int = Field(2400, ge=12, description="encoder frames of a step's whole batch (50 a second)")
+    accumulate: int = Field(1, ge=1, description="parts that a process splits its share of a batch into")
+    lr_bridge: float = Field(3e-4, gt=0)
+    lr_lora: float = Field(1e-3, gt=0)
+    lora_scale: float = Field(1.0, ge=0, le=4, description="of the LoRA while this stage trains")
+    warmup: int = Field(15, ge=0)
+    ctc_weight: float = Field(0.3, ge=0)
+    dropout: float | None = Field(None, ge=0, lt=1, description="of the bridge; empty leaves its own")
+    precision: Literal["bf16", "fp32"] = "bf16"
+    save_every: int = Field(50, ge=1)
+    dev_every: int = Field(250, ge=1)
+    dev_clips: int = Field(64, ge=1)
+
+    @model_validator(mode="after")
+    def _boxed_and_started(self) -> TrainConfig:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("give either steps or minutes")
+        if self.stage != "align" and self.start is None:
+            raise ValueError(f"stage {self.stage} needs start: the checkpoint of the stage before")
+        return self
+
+
+class TagConfig(Run):
+    """BEATs-small as a sound tagger, before it joins. Its `out` is a file, and it starts anew each time."""
+
+    stage: Literal["beats"]
+    data: Place = Field(description="audio pack with train/ and dev/")
+    teacher: Place = Field(description="Whisper feature store of the same clips")
+    steps: int = Field(900, ge=1)
+    batch: int = Field(24, ge=2)
+    lr: float = Field(6e-4, gt=0)
+    every_speech: int = Field(12, ge=1, description="take every Nth speech clip")
+
+
+class EvaluateConfig(Run):
+    """Which sets to measure which model on."""
+
+    model: str = "salmonn-tiny"
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    sets: list[Pattern] = Field(min_length=1, description="manifests, patterns allowed")
+    limit: int = Field(80, ge=1, description="clips a manifest, drawn by the seed")
+    peer: bool = Field(True, description="also measure whisper-base on the files with speech")
+    lora_scales: list[Annotated[float, Field(ge=0, le=4)]] = Field([], description="also measure at each of these")
+
+
+class ExportConfig(Strict):
+    """Which checkpoint becomes the model folder that ships."""
+
+    checkpoint: Place
+    beats: Place
+    stage: str
+    out: Place
+
+
+class Corpus(Strict):
+    """Recordings that somebody has, in their native layout."""
+
+    layout: Literal["librispeech", "common-voice", "audiocaps", "clotho", "esc-50", "musiccaps", "manifest"]
+    path: Place
+    name: str
+    license: str | None = Field(None, description="empty: that of the corpus, or of each line of a manifest")
+    limit: int | None = Field(None, ge=1)
+
+
+class Speak(Strict):
+    """Sentences for one engine to speak."""
+
+    engine: Literal["kokoro", "flite", "espeak"]
+    count: int = Field(ge=1)
+    texts: Place | None = None
+    books: Place | None = None
+    kokoro: Place | None = None
+    split: Literal["train", "dev"] = "train"
+    skip: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Speak:
+        if (self.texts is None) == (self.books is None):
+            raise ValueError("give either texts or books")
+        if self.engine == "kokoro" and self.kokoro is None:
+            raise ValueError("engine kokoro needs kokoro: the folder of its voices")
+        return self
+
+
+class Mix(Strict):
+    """Speech over sounds at known levels."""
+
+    speech: Pattern
+    sounds: Pattern
+    count: int = Field(ge=1)
+    snr_db: tuple[float, float] = (0.0, 15.0)
+
+
+class Music(Strict):
+    """Melodies rendered by fluidsynth, whose facts are known."""
+
+    count: int = Field(ge=1)
+    soundfont: Place | None = None
+    seconds: float = Field(8.0, gt=1, le=28)
+
+
+class Augment(Strict):
+    """Varied copies of a manifest's speech."""
+
+    manifest: Pattern
+    name: str
+    sounds: Pattern | None = None
+
+
+class Answers(Strict):
+    """The base LLM's own answers to spoken questions and story prompts."""
+
+    llm: str = "smollm2-135m-instruct"
+    questions: int = Field(320, ge=0)
+    stories: int = Field(96, ge=0)
+
+
+class PrepareConfig(Run):
+    """A training set from its sources. Every part is optional and keeps what an earlier run made."""
+
+    corpora: list[Corpus] = []
+    speak: list[Speak] = []
+    music: Music | None = None
+    mix: list[Mix] = []
+    augment: list[Augment] = []
+    answers: Answers | None = None
+
+
+def _config_file(name: str) -> Path:
+    known = bundled()
+    path = known.get(name, Path(name))
+    if not path.is_file():
+        raise UserError(f"no config {name!r}{nearest(name, known)}; bundled: {', '.join(known)}, or a YAML file")
+    return path
+
+
+def stage_of(name: str) -> object:
+    """What a training config says its stage is."""
+    return read_yaml(_config_file(name))[0].get("stage")
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def bundled() -> dict[str, Path]:
+    folder = Path(str(resources.files("salmonn_core.training"))) / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_config(model: type[Model], name: str, settings: list[str] | None = None) -> Model:
+    """A YAML file by path or bundled name, `key=value` settings laid over it, validated.
+
+    Raises:
+        UserError: no such file, or a mistake in it, with file, line and key.
+    """
+    path = _config_file(name)
+    values, origins = read_yaml(path)
+    for setting in settings or ():
+        key, _, value = setting.partition("=")
+        values[key] = yaml.safe_load(value)
+        origins = {at: line for at, line in origins.items() if at[0] != key}
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        told = explain(error, origins, model, "config")
+        raise UserError(told if told.startswith(str(path)) else f"{path}: {told}") from error
+
+
+def files_of(patterns: list[str]) -> list[Path]:
+    """The files that patterns name, each once, in order.
+
+    Raises:
+        UserError: a pattern that names none.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        whole = Path(pattern)
+        matches = sorted(Path(whole.anchor or ".").glob(str(whole.relative_to(whole.anchor))))
+        if not matches:
+            raise UserError(f"no manifest at {pattern}")
+        found |= dict.fromkeys(matches)
+    return list(found)

@@ -1,0 +1,174 @@
+"""What each task asks of a clip, and what counts as right."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from salmonn_core.prompts import INSTRUCTIONS, slot_instruction
+from salmonn_core.training.corpus import Clip
+from salmonn_core.training.metrics import Score, holds, names, ratio, repeats, slots_right, word_errors
+from salmonn_core.training.tasks import slot_record
+
+# path, instruction, pattern that the answer must match (None: any), most new tokens -> answer
+Ask = Callable[[str, str, str | None, int], str]
+SLOT_VALUE = r'("[^"\\\n]{1,40}"|null)'
+STORY_WORDS = 15
+TEMPI = ("slow", "medium", "fast")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One clip's part of one score: value is sum(part) / sum(whole)."""
+
+    task: str
+    measure: str
+    part: float
+    whole: float = 1.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One answer and its marks."""
+
+    clip: Clip
+    task: str
+    instruction: str
+    answer: str
+    marks: list[Mark]
+
+
+def judge(clip: Clip, ask: Ask) -> Iterator[Judged]:
+    """Everything that can be asked of a clip whose truth its manifest knows."""
+    for task, measure in MEASURES.items():
+        if measure.allows(clip):
+            instruction, pattern, limit = measure.question(clip)
+            answer = ask(clip.path, instruction, pattern, limit)
+            yield Judged(clip, task, instruction, answer, list(measure.marks(clip, answer)))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """When a task can be measured, how it is asked, and how its answer is marked."""
+
+    allows: Callable[[Clip], object]
+    question: Callable[[Clip], tuple[str, str | None, int]]
+    marks: Callable[[Clip, str], Iterator[Mark]]
+
+
+def _asks(task: str, limit: int, pattern: str | None = None) -> Callable[[Clip], tuple[str, str | None, int]]:
+    def question(clip: Clip) -> tuple[str, str | None, int]:
+        own = clip.row.get("Q") if clip.task == task else None
+        return str(own or INSTRUCTIONS[task][0]), pattern, limit
+
+    return question
+
+
+def _transcribed(clip: Clip, answer: str) -> Iterator[Mark]:
+    errors, words = word_errors(str(clip.row["text"]), answer)
+    yield Mark("transcribe", "WER", errors, words)
+
+
+def _labels(clip: Clip) -> list[str]:
+    return list(clip.row.get("labels") or ())  # type: ignore[call-overload]
+
+
+def _captioned(clip: Clip, answer: str) -> Iterator[Mark]:
+    yield Mark("name the sound", "a label named", any(names(label, answer) for label in _labels(clip)))
+
+
+def _music(clip: Clip, answer: str) -> Iterator[Mark]:
+    instruments: list[str] = clip.row.get("instruments") or []  # type: ignore[assignment]
+    if instruments:
+        yield Mark("describe music", "an instrument named", any(names(name, answer) for name in instruments))
+    tempo = str(clip.row.get("tempo") or "")
+    if tempo in TEMPI:
+        yield Mark("describe music", "tempo class named", names(tempo, answer))
+
+
+def _kind(clip: Clip, answer: str) -> Iterator[Mark]:
+    kind = "sound" if clip.kind == "event" else clip.kind
+    yield Mark("speech, sound or music", "accuracy", answer.strip().lower().startswith(kind))
+
+
+def _slot_names(clip: Clip) -> list[str]:
+    slots: list[list[str]] = clip.row["slots"]  # type: ignore[assignment]
+    return list(dict.fromkeys(name for name, _ in slots))
+
+
+def _slot_question(clip: Clip) -> tuple[str, str | None, int]:
+    fields = [name.replace("_", " ") for name in _slot_names(clip)]
+    pairs = ", ".join(f'"{re.escape(name)}": {SLOT_VALUE}' for name in fields)
+    return slot_instruction(dict.fromkeys(fields, "")), r"\{" + pairs + r"\}", 96
+
+
+def _slots(clip: Clip, answer: str) -> Iterator[Mark]:
+    wanted = {k.replace("_", " "): v for k, v in slot_record(clip, _slot_names(clip)).items()}
+    try:
+        said = json.loads(answer)
+    except json.JSONDecodeError:  # cut off at the limit: no value of it counts
+        said = {}
+    right, given, true = slots_right(wanted, said)
+    yield Mark("slot filling", "slot F1", 2.0 * right, given + true)
+    yield Mark("slot filling", "whole record", right == given == true)
+
+
+def _answered(clip: Clip, answer: str) -> Iterator[Mark]:
+    key = clip.row.get("answer") or (clip.row["text"] if clip.task in ("QA", "co_reasoning") else None)
+    task = "co-reasoning" if clip.task == "co_reasoning" else "spoken questions"
+    yield Mark(task, "right on the key", holds(str(key), answer))
+    yield Mark(task, "following rate", bool(answer.strip()) and not repeats(answer, clip.text))
+
+
+def _told(clip: Clip, answer: str) -> Iterator[Mark]:
+    yield Mark("story", "following rate", len(answer.split()) >= STORY_WORDS and not repeats(answer, clip.text))
+    yield Mark("story", "mentions what was heard", any(names(label, answer) for label in _labels(clip)))
+
+
+def _exact(clip: Clip, answer: str) -> Iterator[Mark]:
+    assert clip.task is not None
+    yield Mark(clip.task, "answer holds the key", holds(str(clip.row["text"]), answer))
+
+
+def _other(clip: Clip) -> bool:
+    return clip.task in ("gender_recognition", "emotion_recognition", "speaker_verification")
+
+
+def _other_question(clip: Clip) -> tuple[str, str | None, int]:
+    assert clip.task is not None
+    return _asks(clip.task, 24)(clip)
+
+
+MEASURES = {
+    "asr": Measure(lambda c: c.kind == "speech" and c.text, _asks("asr", 128), _transcribed),
+    "audiocaption": Measure(lambda c: c.kind == "event" and _labels(c), _asks("audiocaption", 48), _captioned),
+    "music_description": Measure(
+        lambda c: c.kind == "music" and (c.row.get("instruments") or c.row.get("tempo")),
+        _asks("music_description", 64),
+        _music,
+    ),
+    "kind": Measure(lambda c: c.row.get("kind"), _asks("kind", 4, "(speech|sound|music)"), _kind),
+    "slots": Measure(lambda c: c.row.get("slots"), _slot_question, _slots),
+    "QA": Measure(lambda c: c.row.get("answer") or c.task in ("QA", "co_reasoning"), _asks("QA", 64), _answered),
+    "story": Measure(lambda c: c.kind == "event" and _labels(c), _asks("story", 120), _told),
+    "other": Measure(_other, _other_question, _exact),
+}
+
+
+def scores(name: str, judged: Sequence[Judged], seed: int) -> list[Score]:
+    """The table's lines of one set, each with a 95 % interval over its clips."""
+    marks: dict[tuple[str, str], list[Mark]] = {}
+    for mark in (mark for one in judged for mark in one.marks):
+        marks.setdefault((mark.task, mark.measure), []).append(mark)
+    return [
+        Score(name, task, measure, len(found), *ratio([m.part for m in found], [m.whole for m in found], seed))
+        for (task, measure), found in marks.items()
+    ]
+
+
+def short(path: str) -> str:
+    """A file's name without its folder, for logs that leave the machine."""
+    return Path(path).name

@@ -1,0 +1,89 @@
+"""Scores with their 95 % intervals: word error rate, labels named, slots, answers on a key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import jiwer
+import numpy as np
+from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
+from salmonn_core.training.texts import plain
+
+DRAWS = 1000
+STEM = 4  # letters of a label's word that must be in the caption
+
+
+@dataclass(frozen=True)
+class Score:
+    """One line of the table."""
+
+    set: str
+    task: str
+    measure: str
+    clips: int
+    value: float
+    low: float
+    high: float
+
+
+@cache
+def normalizer(whisper: Path | None = None) -> tuple[EnglishTextNormalizer, str]:
+    """Whisper's English text normaliser, and which one it is.
+
+    Its table of British spellings comes with some copies of the model (`normalizer.json`); without it
+    "colour" and "color" differ, and everything else is the same.
+    """
+    table = whisper / "normalizer.json" if whisper else None
+    if table and table.exists():
+        return EnglishTextNormalizer(json.loads(table.read_text())), "whisper English"
+    return EnglishTextNormalizer({}), "whisper English without its table of British spellings"
+
+
+def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int) -> tuple[float, float, float]:
+    """sum(parts) / sum(wholes) and its 95 % interval, by drawing clips with replacement."""
+    part, whole = np.asarray(parts, float), np.asarray(wholes, float)
+    if not whole.sum():
+        return 0.0, 0.0, 0.0
+    drawn = np.random.default_rng(seed).integers(0, len(part), (DRAWS, len(part)))
+    values = part[drawn].sum(axis=1) / np.maximum(whole[drawn].sum(axis=1), 1e-9)
+    low, high = np.quantile(values, (0.025, 0.975))
+    return float(part.sum() / whole.sum()), float(low), float(high)
+
+
+def word_errors(said: str, heard: str, whisper: Path | None = None) -> tuple[int, int]:
+    """(errors, words said) of one clip after normalisation."""
+    normal, _ = normalizer(whisper)
+    said, heard = normal(said), normal(heard)
+    if not said:
+        return len(heard.split()), 0
+    found = jiwer.process_words(said, heard)
+    return found.substitutions + found.deletions + found.insertions, len(said.split())
+
+
+def names(label: str, caption: str) -> bool:
+    """Whether a caption names a label: the four-letter stem of each of its longer words is there."""
+    words = plain(caption).split()
+    stems = [word[:STEM] for word in plain(label).split() if len(word) > 2]
+    return bool(stems) and all(any(word.startswith(stem) for word in words) for stem in stems)
+
+
+def holds(key: str, answer: str) -> bool:
+    """Whether an answer has the key's words in it, in a row."""
+    return bool(plain(key)) and f" {plain(key)} " in f" {plain(answer)} "
+
+
+def slots_right(wanted: Mapping[str, str | None], said: Mapping[str, object]) -> tuple[int, int, int]:
+    """(right, said, wanted) counts of slot values that are not null, values normalised."""
+    true = {k: plain(str(v)) for k, v in wanted.items() if v is not None}
+    given = {k: plain(str(v)) for k, v in said.items() if v is not None}
+    return sum(given.get(k) == v for k, v in true.items()), len(given), len(true)
+
+
+def repeats(answer: str, transcript: str) -> bool:
+    """Whether an answer just says again what was spoken."""
+    return bool(plain(transcript)) and plain(answer) == plain(transcript)

@@ -1,0 +1,52 @@
+"""Which examples a step trains on: a function of seed, epoch and position alone, so that a run resumes exactly."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from salmonn_core.training.corpus import Clip, Features, bucketed
+from salmonn_core.training.tasks import Example, allowed, draw
+
+
+@dataclass
+class Sampler:
+    """Endless length-bucketed batches; `epoch` and `position` are all the state there is."""
+
+    clips: list[Clip]
+    features: Features
+    answers: Mapping[str, str]
+    stage: str
+    budget: int
+    seed: int
+    epoch: int = 0
+    position: int = 0
+    _order: list[list[int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.clips = [c for c in self.clips if allowed(c, self.stage, self.answers)]
+        self._draws = [
+            (i, self.features.frames(c.path)) for i, c in enumerate(self.clips) for _ in range(self._repeats(c))
+        ]
+        self.seek(self.epoch, self.position)
+
+    def seek(self, epoch: int, position: int) -> None:
+        self.epoch, self.position = epoch, position
+        self._order = list(bucketed(self._draws, self.budget, random.Random(f"{self.seed} order {epoch}")))
+
+    def batch(self) -> list[Example]:
+        """The next batch of the whole run, all processes together."""
+        if self.position >= len(self._order):
+            self.seek(self.epoch + 1, 0)
+        rng = random.Random(f"{self.seed} draw {self.epoch} {self.position}")
+        chosen = self._order[self.position]
+        self.position += 1
+        return [draw(self.clips[i], self.stage, self.answers, rng) for i in chosen]
+
+    def _repeats(self, clip: Clip) -> int:
+        """Sounds and answered questions are few; they are drawn more often than plain transcripts."""
+        if self.stage == "align":
+            return 1
+        answered = any(f"{task}:{clip.text}" in self.answers for task in ("QA", "story"))
+        return 3 if clip.kind != "speech" or answered else 1

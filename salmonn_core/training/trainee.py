@@ -1,0 +1,194 @@
+"""What a stage trains: the bridge and its CTC head, and from pre-training on the LLM's LoRA, as one module.
+
+Bridge and LoRA are trained on the LLM's loss, with a small CTC term that keeps the audio tokens next
+to the embeddings of their words. The LLM's logits are computed only where there are labels.
+Losses are sums: their means are taken over a step's whole batch, however many processes share it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from salmonn_core.bridge import Bridge
+from salmonn_core.config import LoraConfig, PromptConfig
+from salmonn_core.errors import UserError
+from salmonn_core.loading import load_llm, lora_state, part, with_lora
+from salmonn_core.prompts import build_prompt
+from salmonn_core.training.align import CtcHead, silence_missing_stream
+from salmonn_core.training.checkpoints import newest
+from salmonn_core.training.classify import SMALL
+from salmonn_core.training.config import TrainConfig
+from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, Features
+from salmonn_core.training.pieces import Pieces
+from salmonn_core.training.tasks import Example
+from salmonn_core.weights.safe import read_safetensors
+from salmonn_core.weights.sources import locate
+
+TINY_LORA = LoraConfig(
+    rank=16,
+    alpha=32,
+    targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+)
+# SmolLM2-Instruct's own chat format around the official speech part: the base was tuned on it.
+TINY_PROMPT = PromptConfig(template="<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", bos=False)
+IGNORED = -100
+PROBED_CLIPS = 16
+
+
+class Trainee(nn.Module):
+    """Bridge, CTC head and, unless this is the alignment, an LLM with LoRA."""
+
+    def __init__(self, bridge: Bridge, head: CtcHead, llm: Any, tokenizer: Any, pieces: Pieces, bf16: bool) -> None:
+        super().__init__()
+        self.bridge, self.head, self.llm = bridge, head, llm
+        self.tokenizer, self.pieces, self.bf16 = tokenizer, pieces, bf16
+
+    @property
+    def device(self) -> torch.device:
+        return self.bridge.projection.weight.device
+
+    def ids(self, text: str) -> Tensor:
+        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        return torch.tensor(ids, dtype=torch.long, device=self.device)
+
+    def label_tokens(self, example: Example) -> int:
+        """How many tokens of the LLM's loss an example has, its end included."""
+        return 0 if self.llm is None else len(self.ids(example.answer)) + 1
+
+    def spelling(self, example: Example) -> list[int]:
+        """The clip's text as CTC targets; empty if it has none, or holds a token that the head never learned."""
+        target = self.pieces.ids(example.clip.text)
+        return target if all(token in self.head.class_of for token in target) else []
+
+    def hear(self, pairs: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """Audio tokens of clips, given their (Whisper, BEATs) states."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.bridge.forward_batch(
+                [s.to(self.device) for s, _ in pairs], [a.to(self.device) for _, a in pairs]
+            )
+
+    def forward(self, examples: list[Example], pairs: list[tuple[Tensor, Tensor]], compared: Tensor) -> Tensor:
+        """Sums of the LLM's loss over label tokens and of the CTC loss over clips: (2,)."""
+        audio = self.hear(pairs)
+        return torch.stack((self._llm_loss(examples, audio), self._ctc(examples, audio, compared)))
+
+    def _llm_loss(self, examples: list[Example], audio: list[Tensor]) -> Tensor:
+        if self.llm is None:
+            return torch.zeros((), device=self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            embeds, labels = self._batch(examples, audio)
+            hidden = self.llm.base_model.model.model(inputs_embeds=embeds).last_hidden_state
+            # Position i predicts token i + 1; only labelled positions pay for 49,152 logits.
+            wanted = labels[:, 1:] != IGNORED
+            logits = self.llm.base_model.model.lm_head(hidden[:, :-1][wanted])
+        return F.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
+
+    def _batch(self, examples: list[Example], audio: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Right-padded input embeddings (batch, longest, width) and labels (batch, longest)."""
+        table = self.llm.get_input_embeddings()
+        rows, labels = [], []
+        end = torch.tensor([self.tokenizer.eos_token_id], device=self.device)
+        for example, heard in zip(examples, audio, strict=True):
+            halves = build_prompt(TINY_PROMPT, example.instruction)
+            before, after = self.ids(halves.before), self.ids(halves.after)
+            answer = torch.cat((self.ids(example.answer), end))
+            rows.append(torch.cat((table(before), heard.to(table.weight.dtype), table(after), table(answer))))
+            unlabelled = torch.full((len(before) + len(heard) + len(after),), IGNORED, device=self.device)
+            labels.append(torch.cat((unlabelled, answer)))
+        pad = nn.utils.rnn.pad_sequence
+        return pad(rows, batch_first=True), pad(labels, batch_first=True, padding_value=IGNORED)
+
+    def _ctc(self, examples: list[Example], audio: list[Tensor], compared: Tensor) -> Tensor:
+        spelled = [(heard, ids) for e, heard in zip(examples, audio, strict=True) if (ids := self.spelling(e))]
+        if not spelled:
+            return torch.zeros((), device=self.device)
+        return self.head.loss([heard for heard, _ in spelled], [ids for _, ids in spelled], compared)
+
+    @torch.inference_mode()
+    def read(self, pair: tuple[Tensor, Tensor]) -> str:
+        """What the CTC head alone reads in a clip."""
+        return self.pieces.text(self.head.greedy(self.hear([pair])[0]))
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights of a checkpoint: `bridge.`, `head.`, `lora.`."""
+        state = {f"bridge.{k}": v for k, v in self.bridge.state_dict().items()}
+        state |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
+        if self.llm is not None:
+            state |= {f"lora.{k}": v for k, v in lora_state(self.llm).items()}
+        return {k: v.detach().cpu().contiguous() for k, v in state.items()}
+
+    def load(self, state: dict[str, Tensor]) -> bool:
+        """Take a checkpoint's weights; whether a LoRA was among them."""
+        self.bridge.load_state_dict(part(state, "bridge."))
+        self.head.load_state_dict(part(state, "head."))
+        lora = part(state, "lora.")
+        if lora and self.llm is not None:
+            self.llm.load_state_dict(lora, strict=False)  # a subset by design; its names were checked when saved
+        return bool(lora)
+
+
+def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) -> Trainee:
+    """The parts at their start: new, or as the checkpoint that the config names left them.
+
+    Raises:
+        UserError: a checkpoint that is missing or was not written by a stage.
+    """
+    folder = locate(config.llm)
+    embeddings = read_safetensors(folder / "model.safetensors")["model.embed_tokens.weight"]
+    pieces = Pieces(folder)
+    start = newest(config.start) if config.start else None
+    tokens = _tokens(start) if start else sorted({t for clip in clips for t in pieces.ids(clip.text)})
+    bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1])
+    silence_missing_stream(bridge)
+    if config.dropout is not None:
+        for module in bridge.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = config.dropout
+    llm, tokenizer = (None, None) if config.stage == "align" else _llm(folder, config.lora_scale)
+    trainee = Trainee(bridge, CtcHead(embeddings, tokens), llm, tokenizer, pieces, config.precision == "bf16")
+    has_lora = trainee.load(load_file(start)) if start else False
+    if llm is not None and not has_lora:
+        _match_norm(trainee, embeddings, [features[path] for path in features.some(PROBED_CLIPS)])
+    return trainee
+
+
+def _tokens(checkpoint: Path) -> list[int]:
+    with safe_open(checkpoint, framework="pt") as file:
+        metadata = file.metadata() or {}
+    if "tokens" not in metadata:
+        raise UserError(f"{checkpoint} is no checkpoint of a training stage: it does not say its CTC classes")
+    tokens: list[int] = json.loads(metadata["tokens"])
+    return tokens
+
+
+def _llm(folder: Path, scale: float) -> tuple[Any, Any]:
+    llm, tokenizer = load_llm(folder, "fp32")
+    llm.requires_grad_(False)
+    llm = with_lora(llm, TINY_LORA)
+    for name, parameter in llm.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
+    for module in llm.modules():
+        if hasattr(module, "scaling") and isinstance(module.scaling, dict):
+            module.scaling = {name: value * scale for name, value in module.scaling.items()}
+    return llm, tokenizer
+
+
+def _match_norm(trainee: Trainee, embeddings: Tensor, probe: list[tuple[Tensor, Tensor]]) -> None:
+    """Scale the projection so that audio tokens are as long as word embeddings (CTC sees only directions)."""
+    wanted = embeddings.float().norm(dim=-1).mean()
+    training = trainee.bridge.training
+    trainee.bridge.eval()
+    with torch.inference_mode():
+        factor = (wanted / torch.cat(trainee.hear(probe)).float().norm(dim=-1).mean()).item()
+    trainee.bridge.train(training)
+    trainee.bridge.projection.weight.data *= factor
+    trainee.bridge.projection.bias.data *= factor

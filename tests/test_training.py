@@ -1,0 +1,166 @@
+"""Training runs: resumed to the bit, the same on one process and two, and clear about mistakes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from salmonn_core.errors import UserError
+from salmonn_core.training.checkpoints import newest
+from salmonn_core.training.config import TrainConfig, bundled, load_config
+from tests.conftest import ROOT
+from tests.training_toys import toy_llm, toy_set
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toys")
+    return {"llm": toy_llm(folder / "llm"), "manifest": toy_set(folder / "set"), "folder": folder}
+
+
+@pytest.fixture(scope="module")
+def aligned(toys):
+    return run(toys, "aligned", stage="align", steps=2)
+
+
+def settings(toys, name, **more):
+    return {
+        "train": [str(toys["manifest"])],
+        "whisper": [str(toys["folder"] / "set/whisper")],
+        "llm": str(toys["llm"]),
+        "out": str(toys["folder"] / name),
+        "budget": 600,
+        "dropout": 0.1,
+        **more,
+    }
+
+
+def run(toys, name, **more):
+    from salmonn_core.training.trainer import train
+
+    train(TrainConfig(**settings(toys, name, **more)))
+    return toys["folder"] / name
+
+
+def losses(folder):
+    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def interrupted_after(steps, monkeypatch):
+    """Make the next run die at a step, as by Ctrl-C."""
+    from salmonn_core.training.trainer import Trainer
+
+    step = Trainer.train_step
+
+    def dying(self):
+        if self.step == steps:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "train_step", dying)
+
+
+@pytest.mark.parametrize("stage", ["align", "pretrain"])
+def test_a_run_that_was_interrupted_ends_as_one_that_was_not(toys, aligned, monkeypatch, stage):
+    more = {"stage": stage, "steps": 6, "save_every": 3, "start": None if stage == "align" else str(aligned)}
+    whole = run(toys, f"{stage}-whole", **more)
+    with monkeypatch.context() as patch:
+        interrupted_after(4, patch)  # one step after the checkpoint: that step is lost and done again
+        with pytest.raises(KeyboardInterrupt):
+            run(toys, f"{stage}-halves", **more)
+    halves = run(toys, f"{stage}-halves", **more)
+    assert losses(whole) == losses(halves)
+    assert len(losses(whole)) == 6
+    one, other = load_file(newest(whole)), load_file(newest(halves))
+    assert one.keys() == other.keys()
+    assert all(one[key].equal(other[key]) for key in one)
+
+
+def test_accumulating_in_parts_changes_nothing_but_rounding(toys, aligned):
+    more = {"stage": "pretrain", "steps": 2, "start": str(aligned), "dropout": 0.0, "precision": "fp32"}
+    whole, parts = run(toys, "one-part", **more), run(toys, "three-parts", accumulate=3, **more)
+    assert losses(parts) == pytest.approx(losses(whole), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(toys, aligned):
+    more = {"stage": "pretrain", "steps": 3, "start": str(aligned), "dropout": 0.0, "precision": "fp32"}
+    one = run(toys, "one-process", **more)
+    config = toys["folder"] / "two.yaml"
+    config.write_text(yaml.safe_dump(settings(toys, "two-processes", **more)))
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command += ["-m", "salmonn_core.training", "train", "--config", str(config)]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert losses(toys["folder"] / "two-processes") == pytest.approx(losses(one), rel=1e-4)
+
+
+def test_a_run_leaves_curves_and_no_half_checkpoint(aligned):
+    assert (aligned / "curves.png").stat().st_size > 1000
+    assert [path.name for path in aligned.glob("step-*")] == ["step-00000002"]
+    assert not [path for path in aligned.rglob("*") if path.suffix in (".pt", ".pkl", ".bin")]
+
+
+def test_the_losses_are_in_tensorboard(aligned):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(aligned / "tensorboard"))
+    events.Reload()
+    assert [round(e.value, 3) for e in events.Scalars("loss")] == [round(x, 3) for x in losses(aligned)]
+
+
+def test_another_stage_does_not_go_on_from_this_one(toys, aligned):
+    with pytest.raises(UserError, match="is of stage align, not pretrain"):
+        run(toys, "aligned", stage="pretrain", steps=3, start=str(aligned))
+
+
+def test_activation_tuning_runs_on_answers(toys, aligned):
+    answers = toys["folder"] / "answers.json"
+    answers.write_text(json.dumps({"QA:what time is it": "It is six.", "story:play some music": "A band began."}))
+    more = {"stage": "activate", "lora_scale": 0.5, "answers": str(answers), "start": str(aligned)}
+    assert len(losses(run(toys, "activated", steps=2, **more))) == 2
+
+
+def test_every_bundled_config_is_valid(monkeypatch):
+    from salmonn_core.training import config as c
+
+    monkeypatch.setenv("DATA", "/data")
+    monkeypatch.setenv("WORK", "/work")
+    models = {"prepare": c.PrepareConfig, "evaluate": c.EvaluateConfig, "export": c.ExportConfig, "beats": c.TagConfig}
+    names = set(bundled())
+    assert names >= {"align", "pretrain", "instruct", "activate", "prepare"}
+    for name in names:
+        load_config(models.get(name, TrainConfig), name)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("stage: align\nstpes: 3\n", "line 2, stpes: no such key (did you mean 'steps'?)"),
+        ("stage: align\nout: o\ntrain: [a]\nwhisper: [w]\nsteps: none\n", "line 5, steps: input should be a valid"),
+        ("stage: align\nout: o\ntrain: [a]\nwhisper: [$NOT_SET/w]\nsteps: 3\n", "line 4, whisper.0: the environment"),
+        ("stage: pretrain\nout: o\ntrain: [a]\nwhisper: [w]\nsteps: 3\n", "needs start"),
+    ],
+)
+def test_a_mistake_in_a_config_is_told_with_its_line(tmp_path, text, complaint):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as raised:
+        load_config(TrainConfig, str(file))
+    assert complaint in str(raised.value)
+    assert str(file) in str(raised.value)

@@ -1,0 +1,177 @@
+"""Training data: corpora in their own layouts, bad manifests told with their line, sets that are made once."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from salmonn_core.errors import UserError
+from salmonn_core.training.config import Corpus, PrepareConfig
+from salmonn_core.training.corpora import entries
+from salmonn_core.training.corpus import load_clips
+from salmonn_core.training.manifests import check_audio, read_clip, read_manifest
+
+
+def sound(path, seconds=1.0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wave = np.random.default_rng(len(str(path))).normal(0, 0.1, int(16000 * seconds)).astype(np.float32)
+    soundfile.write(path, wave, 16000)
+
+
+def librispeech(folder):
+    sound(folder / "84/121123/84-121123-0000.flac")
+    (folder / "84/121123/84-121123.trans.txt").write_text("84-121123-0000 GO, DO YOU HEAR\n")
+
+
+def common_voice(folder):
+    sound(folder / "clips/a.wav")
+    (folder / "validated.tsv").write_text('client_id\tpath\tsentence\nc1\ta.wav\tHe said "go.\n')
+
+
+def audiocaps(folder):
+    sound(folder / "audio/Yabc.wav")
+    (folder / "train.csv").write_text(
+        "audiocap_id,youtube_id,start_time,caption\n1,abc,30,A dog barks\n2,gone,0,Rain\n"
+    )
+
+
+def clotho(folder):
+    sound(folder / "development/rain.wav")
+    captions = ",".join(f"caption_{n}" for n in range(1, 6))
+    (folder / "clotho_captions_development.csv").write_text(f'file_name,{captions}\nrain.wav,"Rain, hard",b,c,d,e\n')
+
+
+def esc_50(folder):
+    sound(folder / "audio/1-1-A-10.wav")
+    (folder / "meta").mkdir()
+    rows = "1-1-A-10.wav,1,10,sea_waves\n5-1-A-10.wav,5,10,rain\n"
+    (folder / "meta/esc50.csv").write_text("filename,fold,target,category\n" + rows)
+
+
+def musiccaps(folder):
+    sound(folder / "xyz_30.wav")
+    head = "ytid,start_s,end_s,is_audioset_eval,caption\n"
+    (folder / "musiccaps-public.csv").write_text(head + "xyz,30,40,False,A slow tune\nnot,0,10,True,B\n")
+
+
+@pytest.mark.parametrize(
+    ("layout", "build", "texts"),
+    [
+        ("librispeech", librispeech, ["go do you hear"]),
+        ("common-voice", common_voice, ["he said go"]),
+        ("audiocaps", audiocaps, ["A dog barks"]),
+        ("clotho", clotho, ["Rain, hard", "b", "c", "d", "e"]),
+        ("esc-50", esc_50, ["The sound of sea waves."]),
+        ("musiccaps", musiccaps, ["A slow tune"]),
+    ],
+)
+def test_a_corpus_is_read_in_its_own_layout(tmp_path, layout, build, texts):
+    build(tmp_path)
+    rows = entries(Corpus(layout=layout, path=tmp_path, name="mine"))
+    assert [row["text"] for row in rows] == texts
+    assert all(row["source"] == layout and row["license"] for row in rows)
+    assert all(len(read_clip(row["path"])) for row in rows)
+
+
+def test_a_corpus_in_another_layout_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"meta/esc50\.csv is missing"):
+        entries(Corpus(layout="esc-50", path=tmp_path, name="mine"))
+
+
+def test_official_annotations_and_json_lines_say_the_same(tmp_path):
+    sound(tmp_path / "a.wav")
+    sound(tmp_path / "b.wav")
+    rows = [
+        {"path": "a.wav", "text": "Hello.", "task": "asr"},
+        {"path": "a.wav", "expand_wav": ["b.wav"], "text": "Yes.", "task": "QA", "Q": "Are there two?"},
+        {"path": "a.wav", "text": "A hiss.", "task": "audiocaption"},
+    ]
+    (tmp_path / "o.json").write_text(json.dumps({"annotation": rows}, indent=1))
+    (tmp_path / "o.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    official, lines = load_clips([tmp_path / "o.json"]), load_clips([tmp_path / "o.jsonl"])
+    assert [(c.task, c.text, c.caption) for c in official] == [(c.task, c.text, c.caption) for c in lines]
+    assert [c.task for c in official] == ["asr", "QA", "audiocaption"]
+    assert len(read_clip(official[1].path)) == 16000 + 1600 + 16000
+
+
+def test_a_question_of_the_manifest_is_asked_and_answered_with_its_text(tmp_path):
+    import random
+
+    from salmonn_core.training.tasks import draw
+
+    (tmp_path / "o.jsonl").write_text('{"path": "a.wav", "text": "Yes.", "task": "QA", "Q": "Are there two?"}\n')
+    example = draw(load_clips([tmp_path / "o.jsonl"])[0], "instruct", {}, random.Random(0))
+    assert (example.instruction, example.answer, example.clip.text) == ("Are there two?", "Yes.", "")
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ('{"path": "gone.wav", "text": "a"}', "no such file"),
+        ('{"path": "a.wav", "text": " "}', "the text of a.wav is empty"),
+        ('{"path": "a.wav", "text": "a", "task": "asrr"}', "unknown task 'asrr' (did you mean 'asr'?)"),
+        ('{"path": "text.wav", "text": "a"}', "is not a sound file that can be read"),
+        ('{"path": "a.wav", "text": }', "no JSON"),
+        ('{"text": "a"}', "an entry needs the fields path and text"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_bad_data_is_told_before_training_with_file_and_line(tmp_path, row, complaint, suffix):
+    sound(tmp_path / "a.wav")
+    (tmp_path / "text.wav").write_text("no sound")
+    manifest = tmp_path / f"m.{suffix}"
+    good = '{"path": "a.wav", "text": "fine"}'
+    lines = [good, row] if suffix == "jsonl" else ['{"annotation": [' + good + ",", row + "]}"]
+    manifest.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError) as raised:
+        check_audio([manifest], quiet=True)
+    assert f"{manifest}, line 2: " in str(raised.value)
+    assert complaint in str(raised.value)
+
+
+def test_mixtures_know_their_background_and_an_interrupted_set_is_finished(tmp_path):
+    from salmonn_core.training.prepare import prepare
+
+    sound(tmp_path / "s.wav", 2.0)
+    sound(tmp_path / "n.wav")
+    (tmp_path / "s.jsonl").write_text('{"path": "s.wav", "text": "hello", "license": "CC0", "source": "me"}\n')
+    noise = {
+        "path": "n.wav",
+        "kind": "event",
+        "labels": ["rain"],
+        "caption": "Rain.",
+        "license": "CC-BY",
+        "source": "n",
+    }
+    (tmp_path / "n.jsonl").write_text(json.dumps(noise) + "\n")
+    mixtures = {"speech": str(tmp_path / "s.jsonl"), "sounds": str(tmp_path / "n.jsonl"), "count": 3}
+    corpus = {"layout": "manifest", "path": tmp_path / "s.jsonl", "name": "mine-train-speech"}
+    config = PrepareConfig(out=tmp_path / "set", corpora=[corpus], mix=[mixtures])
+    prepare(config)
+    manifest = tmp_path / "set/mix0-train-speech.jsonl"
+    whole = manifest.read_text()
+    manifest.write_text(whole[: len(whole) - 40])  # cut in its last line
+    prepare(config)
+    assert manifest.read_text() == whole
+    rows = read_manifest(manifest)
+    assert [(row["text"], row["background"]) for row in rows] == [("hello", ["rain"])] * 3
+    assert all(0.0 <= row["snr_db"] <= 15.0 for row in rows)
+    licenses = (tmp_path / "set/LICENSES.md").read_text()
+    assert "| me | CC0 | 4 |" in licenses
+    assert "| n | CC-BY | 3 |" in licenses
+
+
+def test_rendered_music_is_what_its_facts_say(tmp_path):
+    import shutil
+
+    from salmonn_core.training.music import FONTS
+    from salmonn_core.training.prepare import prepare
+
+    if shutil.which("fluidsynth") is None or not any(font.exists() for font in FONTS):
+        pytest.skip("fluidsynth or a sound font is not installed")
+    prepare(PrepareConfig(out=tmp_path, music={"count": 2, "seconds": 2.0}))
+    rows = read_manifest(tmp_path / "music-train-music.jsonl")
+    assert all(row["instruments"][0] in row["caption"] and row["tempo"] in row["caption"].lower() for row in rows)
+    assert all(np.abs(read_clip(row["path"])).max() > 0.5 for row in rows)
+    assert len({row["caption"] for row in rows}) == 2

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from assistant.audio.segmenter import Segmenter, level_dbfs
+from assistant.audio.background import level_dbfs
+from assistant.audio.segmenter import Segmenter
 from assistant.events import WindowClosed, WindowDropped, WindowOpened
 from assistant.profile import HearingSettings
 from assistant.records import FRAME_SAMPLES, AudioWindow

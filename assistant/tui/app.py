@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.widgets import Footer, Static
 
 from assistant.audio.source import Source
-from assistant.audio.vad import VoiceDetector, WebRtcDetector
+from assistant.audio.vad import VoiceDetector, make_detector
 from assistant.commands.setup import make_turns
 from assistant.errors import UserError
 from assistant.events import (
@@ -78,7 +78,7 @@ class AssistantApp(App[None]):
         super().__init__()
         self.profile, self._source = profile, source
         self._make_turns: MakeTurns = make_turns or (lambda p, report: _load_turns(p, report, safe))
-        self._detector = detector or WebRtcDetector(profile.hearing.aggressiveness)
+        self._detector = detector or make_detector(profile.hearing)
         self._session: Session | None = None
         self._turns: Turns | None = None
         self._frames = 0

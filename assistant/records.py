@@ -16,7 +16,7 @@ FRAME_SAMPLES = 480  # 30 ms, the longest frame that webrtcvad takes
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 
 WindowKind = Literal["speech", "sound"]
-WindowEnd = Literal["silence", "max_window", "steady", "manual", "device_lost", "end_of_file"]
+WindowEnd = Literal["silence", "max_window", "steady", "speech", "manual", "device_lost", "end_of_file"]
 DeviceState = Literal["active", "reconnecting", "unavailable"]
 TurnEnd = Literal["done", "stopped", "cancelled", "superseded", "failed"]
 

@@ -154,7 +154,7 @@ def voiced_steps(wave: np.ndarray) -> np.ndarray:
 def _utterance(voice: str, at_s: float, active: np.ndarray) -> Utterance:
     voiced = np.flatnonzero(active)
     pause_s = float(np.max(np.diff(voiced), initial=1) - 1) / 100
-    return Utterance(voice, at_s + voiced[0] / 100, at_s + (voiced[-1] + 1) / 100, pause_s)
+    return Utterance(voice, at_s + float(voiced[0]) / 100, at_s + float(voiced[-1] + 1) / 100, pause_s)
 
 
 def _rows(folder: Path, kind: str, half: Half) -> Iterator[tuple[dict[str, Any], Path]]:

@@ -97,7 +97,7 @@ def _frames(samples: np.ndarray) -> np.ndarray:
 
 def judge(track: Track, windows: list[Window]) -> list[Found]:
     """What became of each utterance of a track."""
-    following = [*(u.onset_s for u in track.utterances[1:]), track.seconds]
+    following = [u.onset_s for u in track.utterances[1:]] + [track.seconds] * bool(track.utterances)
     return [_judge(track, u, later, windows) for u, later in zip(track.utterances, following, strict=True)]
 
 

@@ -15,9 +15,9 @@ from assistant.records import FRAME_SAMPLES, SAMPLE_RATE
 SILENCE_DBFS = -100.0
 FLOOR_START_DBFS, FLOOR_LEAST_DBFS = -60.0, -75.0
 FALL, RISE = 0.2, 0.004  # per frame: falls within a tenth of a second, rises over some ten seconds
-ZEROS_DBFS = -90.0
+ZEROS_DBFS = -90.0  # what a device sends before it is ready, or while it is muted
 SMOOTHING = 0.4  # of the band levels: a single frame of noise scatters by several dB
-STRONGEST = 4  # bands that make the novelty
+STRONGEST = 2  # bands that make the novelty
 WARM_UP = 33  # frames; what was there from the first second on is background
 
 _BINS = FRAME_SAMPLES // 2 + 1
@@ -42,6 +42,12 @@ def band_levels(frame: np.ndarray) -> np.ndarray:
     return 10.0 * np.log10(np.add.reduceat(power, EDGES) * _SCALE + 1e-10)
 
 
+def novelty_db(levels: np.ndarray, floor: np.ndarray) -> float:
+    """How far the bands that stand out most do so: (21,) dB over (21,) dB, of which the first is no band."""
+    above = (levels - floor)[1:]
+    return float(np.partition(above, BANDS - STRONGEST)[-STRONGEST:].mean())
+
+
 @dataclass(frozen=True)
 class Heard:
     """One frame against the background.
@@ -49,7 +55,7 @@ class Heard:
     Attributes:
         level_dbfs: of the frame.
         floor_dbfs: the running noise floor.
-        novelty_db: how far the four bands that stand out most do so, on average.
+        novelty_db: how far the bands that stand out most do so, on average.
     """
 
     level_dbfs: float
@@ -67,7 +73,6 @@ class Background:
 
     Attributes:
         smooth: (21,) dB, level and bands, averaged over some three frames.
-        held: the floor stays where it is.
     """
 
     def __init__(self) -> None:
@@ -76,11 +81,11 @@ class Background:
         self._now = np.full(BANDS + 1, FLOOR_LEAST_DBFS)
         self.smooth = np.full(BANDS + 1, SILENCE_DBFS)
         self._first: list[np.ndarray] = []
-        self.held = False
+        self._waited = 0
 
     @property
     def warming_up(self) -> bool:
-        return len(self._first) < WARM_UP
+        return len(self._first) < WARM_UP and self._waited < 2 * WARM_UP
 
     def hear(self, frame: np.ndarray) -> Heard:
         """(480,) float32."""
@@ -90,25 +95,25 @@ class Background:
         if not self._first:
             self.smooth[:] = self._now
         self.smooth += SMOOTHING * (self._now - self.smooth)
-        above = self.smooth[1:] - self._floor[1:]
-        novelty = float(np.partition(above, BANDS - STRONGEST)[-STRONGEST:].mean())
-        return Heard(level, float(self._floor[0]), novelty)
+        return Heard(level, float(self._floor[0]), novelty_db(self.smooth, self._floor))
 
     def follow(self, rises: bool) -> None:
         """Let the floor follow the last frame; a long speech is no noise to get used to, so it may not rise then."""
+        sounding = self._now[0] > ZEROS_DBFS
         if self.warming_up:
-            self._warm_up()
-        elif not self.held:
-            below = self._now < self._floor
+            self._warm_up(sounding)
+        elif sounding:  # a muted device sends zeros, which are no floor
+            below = self.smooth < self._floor
             rate = np.where(below, FALL, RISE if rises else 0.0)
-            self._floor += rate * (self._now - self._floor)
+            self._floor += rate * (self.smooth - self._floor)
             np.maximum(self._floor, _LEAST, out=self._floor)
 
-    def _warm_up(self) -> None:
-        self._first.append(self.smooth.copy())
-        if not self.warming_up:  # a device may begin with zeros, which are no floor
-            sounding = [levels for levels in self._first if levels[0] > ZEROS_DBFS]
-            self._floor = np.maximum(np.min(sounding or self._first, axis=0), _LEAST)
+    def _warm_up(self, sounding: bool) -> None:
+        self._waited += 1
+        if sounding:
+            self._first.append(self.smooth.copy())
+        if not self.warming_up and len(self._first) >= WARM_UP // 3:
+            self._floor = np.maximum(np.percentile(self._first, 10, axis=0), _LEAST)
 
     def take(self, levels: np.ndarray) -> None:
         """Make (21,) dB, level and bands, the floor at once."""

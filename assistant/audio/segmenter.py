@@ -109,17 +109,35 @@ class Segmenter:
         return self._record(self._open, "silence") if self._open else None
 
     def _is_loud(self, heard: Heard, threshold: float) -> bool:
-        stands_out = heard.level_dbfs > threshold or heard.novelty_db > self.settings.sound_margin_db
-        return stands_out and heard.level_dbfs > self.settings.sound_min_dbfs and not self._background.warming_up
+        s = self.settings
+        stands_out = heard.level_dbfs > threshold or heard.novelty_db > s.sound_margin_db
+        loud = stands_out and heard.level_dbfs > s.sound_min_dbfs and not self._background.warming_up
+        return loud and (self._open is not None or self._steady.is_more(heard))
 
     def _wait(self, frame: np.ndarray) -> None:
         if len(self._pre_roll) == self._pre_roll.maxlen:
             self._repeated = max(0, self._repeated - 1)
         self._pre_roll.append(frame)
 
+    def _speech_begins(self) -> bool:
+        return sum(self._recent_voiced) >= frames(self.settings.start_voiced_s)
+
+    def _hand_to_speech(self, window: _Open) -> Iterator[Event | AudioWindow]:
+        """Somebody speaks: a sound that has just begun was the beginning of it, any other ends here."""
+        pre_roll = self._pre_roll.maxlen or 1
+        if len(window.frames) <= 2 * pre_roll:
+            window.kind = "speech"
+            return
+        window.quiet = 0
+        voiced, loud = sum(self._recent_voiced), sum(self._recent_loud)
+        yield from self.flush("speech")
+        speech = self._begin("speech", window.frames[-pre_roll:], pre_roll)
+        speech.voiced, speech.loud = voiced, loud
+        yield WindowOpened(window=speech.id, kind="speech", start_s=round(speech.start_s, 3))
+
     def _maybe_open(self) -> Iterator[Event]:
         s = self.settings
-        speech = sum(self._recent_voiced) >= frames(s.start_voiced_s)
+        speech = self._speech_begins()
         # The sound gate is quicker; what may yet turn out to be speech is left to the other one.
         maybe_speech = 2 * sum(self._recent_voiced) > len(self._recent_loud)
         loud = len(self._recent_loud) == self._recent_loud.maxlen and all(self._recent_loud)
@@ -139,8 +157,9 @@ class Segmenter:
     def _go_on(self, window: _Open, heard: Heard, voiced: bool, loud: bool) -> Iterator[Event | AudioWindow]:
         window.voiced += voiced
         window.loud += loud
-        if window.kind == "sound" and self._mostly_voiced(window):
-            window.kind = "speech"
+        if window.kind == "sound" and self._speech_begins():
+            yield from self._hand_to_speech(window)
+            return
         active = self._is_talking(window, heard, voiced) if window.kind == "speech" else loud or self._steady.on
         window.quiet = 0 if active else window.quiet + 1
         yield from self._pause_or_resume(window)

@@ -15,10 +15,11 @@ from assistant.records import FRAME_SAMPLES, SAMPLE_RATE
 SILENCE_DBFS = -100.0
 FLOOR_START_DBFS, FLOOR_LEAST_DBFS = -60.0, -75.0
 FALL, RISE = 0.2, 0.004  # per frame: falls within a tenth of a second, rises over some ten seconds
-ZEROS_DBFS = -90.0  # what a device sends before it is ready, or while it is muted
+ZEROS_DBFS = -90.0
 SMOOTHING = 0.4  # of the band levels: a single frame of noise scatters by several dB
 STRONGEST = 2  # bands that make the novelty
-WARM_UP = 33  # frames; what was there from the first second on is background
+WARM_UP = 16  # frames; a noise that was there from the first half second on is background
+STILL_DB, LOUDEST_DBFS = 3.0, -25.0  # if its level scatters less, and it is no louder than any noise one could live in
 
 _BINS = FRAME_SAMPLES // 2 + 1
 # Band edges grow with the frequency from 100 Hz on, as on the mel scale, at least two bins wide.
@@ -69,7 +70,7 @@ class Heard:
 
 
 class Background:
-    """The running floor. `hear` a frame, then say with `follow` whether the floor may rise with it.
+    """The running floor. `hear` a frame, then `follow` it.
 
     Attributes:
         smooth: (21,) dB, level and bands, averaged over some three frames.
@@ -99,21 +100,20 @@ class Background:
 
     def follow(self, rises: bool) -> None:
         """Let the floor follow the last frame; a long speech is no noise to get used to, so it may not rise then."""
-        sounding = self._now[0] > ZEROS_DBFS
-        if self.warming_up:
-            self._warm_up(sounding)
-        elif sounding:  # a muted device sends zeros, which are no floor
-            below = self.smooth < self._floor
-            rate = np.where(below, FALL, RISE if rises else 0.0)
+        if self._now[0] <= ZEROS_DBFS:  # a device that is muted, or not ready yet, sends zeros, which are no floor
+            self._waited += 1
+        elif self.warming_up:
+            self._warm_up()
+        else:
+            rate = np.where(self.smooth < self._floor, FALL, RISE if rises else 0.0)
             self._floor += rate * (self.smooth - self._floor)
             np.maximum(self._floor, _LEAST, out=self._floor)
 
-    def _warm_up(self, sounding: bool) -> None:
-        self._waited += 1
-        if sounding:
-            self._first.append(self.smooth.copy())
-        if not self.warming_up and len(self._first) >= WARM_UP // 3:
-            self._floor = np.maximum(np.percentile(self._first, 10, axis=0), _LEAST)
+    def _warm_up(self) -> None:
+        self._first.append(self.smooth.copy())
+        levels = np.array(self._first)
+        if len(levels) == WARM_UP and levels[:, 0].std() < STILL_DB and levels[:, 0].mean() < LOUDEST_DBFS:
+            self.take(np.percentile(levels, 10, axis=0))
 
     def take(self, levels: np.ndarray) -> None:
         """Make (21,) dB, level and bands, the floor at once."""

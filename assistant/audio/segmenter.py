@@ -89,7 +89,8 @@ class Segmenter:
         self._steady.hear(heard)
         if self._open is None:
             self._wait(frame)
-            yield from self._maybe_open()
+            if not self._background.warming_up:
+                yield from self._maybe_open()
         else:
             self._open.frames.append(frame)
             yield from self._go_on(self._open, heard, voiced, loud)
@@ -111,7 +112,7 @@ class Segmenter:
     def _is_loud(self, heard: Heard, threshold: float) -> bool:
         s = self.settings
         stands_out = heard.level_dbfs > threshold or heard.novelty_db > s.sound_margin_db
-        loud = stands_out and heard.level_dbfs > s.sound_min_dbfs and not self._background.warming_up
+        loud = stands_out and heard.level_dbfs > s.sound_min_dbfs
         return loud and (self._open is not None or self._steady.is_more(heard))
 
     def _wait(self, frame: np.ndarray) -> None:

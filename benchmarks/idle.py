@@ -2,8 +2,8 @@
 
     python -m benchmarks.idle --hours 24 --out docs/idle.json
 
-The segmenter and its detector hear room noise, and once in ten minutes a sound that opens a window, as fast as they can.
-Every such window must come out again. The CPU time is of this thread alone; making the noise is not counted.
+The segmenter and its detector hear room noise, and once in ten minutes a sound that opens a window, as fast as they
+can. Every such window must come out again. The CPU time is of this thread alone; making the noise is not counted.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def unspoken(recordings: Recordings, background: str, level_dbfs: float, seconds
 
 
 def tracks(folder: Path, half: Half, seed: int, scale: float = 1.0) -> Iterator[Track]:
-    """The whole set, one track at a time. `scale` 1 has 1,000 utterances and five hours, three of them without speech."""
+    """The whole set, one track at a time. `scale` 1 has 1,000 utterances, and 160 minutes without any."""
     rng = np.random.default_rng(seed)
     recordings = Recordings(folder, half, rng)
     behind = [("babble", 20.0), ("babble", 10.0), ("babble", 5.0), ("music", 20.0), ("music", 10.0), ("music", 5.0)]

@@ -4,8 +4,9 @@
 
 Runs the segmenter with each preset and detector over the labelled set of `benchmarks.turn_set`. A turn is *clipped* if
 its window begins more than 50 ms after its onset, *cut* if its window ends by silence more than 100 ms before its end,
-and *missed* if windows have less than half of it. In a stretch without speech a window is *false* if the noise is steady,
-or if it is taken for speech. The *end delay* runs from the last voiced 10 ms to the end of the window.
+*missed* if windows have less than half of it, and *merged* if its window runs on into the next turn. In a stretch
+without speech a window is *false* if the noise is steady, or if it is taken for speech. The *end delay* runs from the
+last voiced 10 ms to the end of the window.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class Scripted:
 
 def cut_windows(samples: np.ndarray, settings: HearingSettings, detector: VoiceDetector) -> list[Window]:
     """(n,) float32 to the windows that are found in it."""
-    segmenter, opened, found = Segmenter(settings, detector, "benchmark"), {}, []
+    segmenter = Segmenter(settings, detector, "benchmark")
+    opened: dict[int, float] = {}
+    found: list[Window] = []
 
     def take(items: Iterator[Any]) -> None:
         for item in items:
@@ -83,9 +86,7 @@ def cut_windows(samples: np.ndarray, settings: HearingSettings, detector: VoiceD
                 end = item.start_s + item.duration_s
                 found.append(Window(opened[item.id], item.start_s, end, item.end, item.kind))
 
-    number = 0
-    for frame in _frames(samples):
-        number += 1
+    for number, frame in enumerate(_frames(samples), 1):  # noqa: B007 - `take` reads it
         take(segmenter.feed(frame))
     take(segmenter.flush("end_of_file"))
     return found
@@ -215,7 +216,14 @@ def table(results: list[dict[str, Any]]) -> str:
     for result in results:
         row, false = result["at_10_db_or_better"], result["false_opens"]["steady noise"]
         n = row["turns"]
-        cells = [result["detector"], result["preset"], n, row["clipped"], _share(row["cut"], n), _share(row["missed"], n)]
+        cells = [
+            result["detector"],
+            result["preset"],
+            n,
+            row["clipped"],
+            _share(row["cut"], n),
+            _share(row["missed"], n),
+        ]
         cells += [f"{false['count'] / false['hours']:.1f} ({false['count']} in {false['hours']:.1f} h)"]
         cells += [_pair(row["onset_error_s"]), _pair(row["end_delay_s"]), _share(row["merged"], n)]
         lines.append(f"| {' | '.join(map(str, cells))} |")

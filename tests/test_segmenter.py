@@ -1,5 +1,7 @@
 """Windows: when they open, what they hold, why they end."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -143,7 +145,7 @@ def test_music_that_goes_on_is_one_window_and_then_an_update_at_each_interval():
     found = windows(hear(wave, NoVoice(), steady_update_s=60))
     assert [w.kind for w in found] == ["sound"] * len(found)
     assert 3 <= len(found) <= 4
-    assert all(later.start_s - w.start_s > 55 for w, later in zip(found, found[1:], strict=False))
+    assert all(later.start_s - w.start_s > 55 for w, later in pairwise(found))
 
 
 def test_after_the_music_quiet_sounds_are_heard_again():

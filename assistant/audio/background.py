@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from assistant.records import FRAME_SAMPLES, SAMPLE_RATE
+from assistant.records import FRAME_SAMPLES
 
 SILENCE_DBFS = -100.0
 FLOOR_START_DBFS, FLOOR_LEAST_DBFS = -60.0, -75.0
@@ -21,11 +21,8 @@ STRONGEST = 2  # bands that make the novelty
 WARM_UP = 16  # frames; a noise that was there from the first half second on is background
 STILL_DB, LOUDEST_DBFS = 3.0, -25.0  # if its level scatters less, and it is no louder than any noise one could live in
 
-_BINS = FRAME_SAMPLES // 2 + 1
-# Band edges grow with the frequency from 100 Hz on, as on the mel scale, at least two bins wide.
-_MEL = np.linspace(150.0, 2840.0, 21)
-_EDGES = np.round(700.0 * (10 ** (_MEL / 2595.0) - 1) * FRAME_SAMPLES / SAMPLE_RATE).astype(int)
-EDGES = np.maximum.accumulate(np.maximum(_EDGES, _EDGES[0] + 2 * np.arange(21)))[:-1]
+# The first bins of the bands: from 100 Hz on, growing with the frequency as on the mel scale; the last ends at 8 kHz.
+EDGES = np.array([3, 6, 9, 13, 18, 23, 28, 34, 41, 49, 58, 68, 79, 92, 107, 123, 141, 161, 185, 211])
 BANDS = len(EDGES)
 _WINDOW = np.hanning(FRAME_SAMPLES).astype(np.float32)
 _SCALE = 2.0 / (FRAME_SAMPLES * float(np.sum(_WINDOW**2)))

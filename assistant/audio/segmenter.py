@@ -1,12 +1,13 @@
 """Cuts a stream of frames into windows. A pure state machine: frames in, events and windows out.
 
-    closed --enough voice--> speech --silence--> closed         a voiced frame counts if it stands out from the floor
-    closed --loud or new---> sound ---silence--> closed         and, while open, is not far below the talker
-                             sound --goes on---> told           told: the sound is background now; it is told again at
-                             speech -too long--> speech         intervals until it stops. An overlap joins full windows
+    closed --enough voice--> speech --silence-> closed      a voiced frame counts if it stands out from the floor
+                             speech --full----> speech      and is not far below the talker; full windows overlap
+    closed --loud or new---> sound ---silence-> closed
+                             sound ---voice---> speech      one window if the sound has just begun, otherwise two
+                             sound ---goes on-> closed      told again at intervals until it stops (`steady.py`)
 
-Two gates open a window: enough voiced frames (speech), or a level or spectrum well above the running floor (sound: dogs,
-alarms, music, which a speech detector drops). Each window ends with its reason.
+Two gates open a window: enough voiced frames (speech), or a level or spectrum well above the running floor (sound:
+dogs, alarms, music, which a speech detector drops). Each window ends with its reason.
 """
 
 from __future__ import annotations

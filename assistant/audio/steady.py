@@ -1,8 +1,8 @@
 """A sound that goes on and on: one window, then updates, not a flood.
 
 When its window has lasted long enough the sound is told. If it keeps still (a fan, hiss) it becomes the noise floor,
-and that is all. If it moves (music, an alarm, barking) only what stands out from it opens windows until it stops, and an
-update comes due each so often.
+and that is all. If it moves (music, an alarm, barking) only what stands out from it opens windows until it stops, and
+an update comes due each so often.
 """
 
 from __future__ import annotations

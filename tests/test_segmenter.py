@@ -243,3 +243,9 @@ def test_the_end_of_a_file_ends_the_window():
 @pytest.mark.parametrize("level", [0.0, 1e-9])
 def test_digital_silence_has_a_level(level):
     assert level_dbfs(np.full(480, level, np.float32)) == -100.0
+
+
+def test_a_short_word_in_a_loud_place_is_kept_by_a_profile_that_ignores_sounds():
+    wave = np.concatenate((silence(2), melody(2), silence(2)))
+    (heard,) = windows(hear(wave, VoiceWithin((2.1, 2.5)), sounds=False))
+    assert heard.start_s < 2

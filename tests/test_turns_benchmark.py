@@ -19,13 +19,17 @@ def track(*spans, seconds=20.0, background="room"):
     return Track(background, None, np.zeros(int(seconds * SAMPLE_RATE), np.float32), said)
 
 
+def faults(found):
+    return [name for name in ("missed", "clipped", "cut", "merged") if getattr(found, name)]
+
+
 def window(start, end, reason="silence", kind="speech"):
     return Window(start + 0.6, start, end, reason, kind)
 
 
 def test_a_window_around_the_utterance_is_good():
     (found,) = judge(track((2, 4)), [window(1.5, 4.7)])
-    assert not (found.missed or found.clipped or found.cut or found.merged)
+    assert faults(found) == []
     assert (found.onset_error_s, found.end_delay_s) == pytest.approx((0.1, 0.7))
 
 
@@ -41,7 +45,7 @@ def test_a_window_around_the_utterance_is_good():
 )
 def test_each_fault_is_counted(windows, fault):
     found = judge(track((2, 4), (8, 10)), windows)[0]
-    assert [name for name in ("missed", "clipped", "cut", "merged") if getattr(found, name)] == [fault]
+    assert faults(found) == [fault]
     assert summary([found])[fault] == 1
 
 

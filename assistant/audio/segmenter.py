@@ -130,7 +130,6 @@ class Segmenter:
         if len(window.frames) <= 2 * pre_roll:
             window.kind = "speech"
             return
-        window.quiet = 0
         voiced, loud = sum(self._recent_voiced), sum(self._recent_loud)
         yield from self.flush("speech")
         speech = self._begin("speech", window.frames[-pre_roll:], pre_roll)
@@ -215,7 +214,8 @@ class Segmenter:
         self._recent_voiced.clear()
         self._recent_loud.clear()
         # A word may have begun softly while the window waited for its end: the next one gets that, too.
-        self._pre_roll.extend(window.frames[-min(window.quiet, self._pre_roll.maxlen or 0) :] if window.quiet else ())
+        if reason == "silence":
+            self._pre_roll.extend(window.frames[-window.quiet :])
         self._repeated = len(self._pre_roll)
         closed = self._record(window, reason)
         yield WindowClosed(
@@ -229,7 +229,7 @@ class Segmenter:
         active = window.voiced if closed.kind == "speech" else window.loud
         if active * FRAME_S < self.settings.min_active_s and not self._steady.on:
             yield WindowDropped(window=window.id, reason="too short")
-        elif closed.kind == "speech" or self.settings.sounds:
+        elif self.settings.sounds or "speech" in (window.kind, closed.kind):  # in doubt the model itself decides
             yield closed
         else:
             yield WindowDropped(window=window.id, reason="no speech, and the profile ignores sounds")

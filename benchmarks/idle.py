@@ -1,6 +1,6 @@
 """What idle listening costs: CPU seconds for a second of sound, and memory over a simulated day.
 
-    python -m benchmarks.idle --hours 24 --out docs/idle.json
+    python -m benchmarks.idle --hours 24 --out idle.json
 
 The segmenter and its detector hear room noise, and once in ten minutes a sound that opens a window, as fast as they
 can. Every such window must come out again. The CPU time is of this thread alone; making the noise is not counted.

@@ -1,6 +1,6 @@
 """How well turns are found: onset error, clipped first words, early cut-offs, missed turns, false opens, end delay.
 
-    python -m benchmarks.turns ../shared/data --seed 2 --out docs/turns.json
+    python -m benchmarks.turns ../shared/data --seed 2 --out turns.json
 
 Runs the segmenter with each preset and detector over the labelled set of `benchmarks.turn_set`. A turn is *clipped* if
 its window begins more than 50 ms after its onset, *cut* if its window ends by silence more than 100 ms before its end,

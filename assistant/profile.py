@@ -8,13 +8,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from platformdirs import user_config_path
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from assistant.errors import UserError
+from assistant.keys import known_action, refuse_clashes, usable
+
+ActionName = Annotated[str, AfterValidator(known_action)]
+KeyName = Annotated[str, AfterValidator(usable)]
 
 Path_ = tuple[str, ...]
 Origins = dict[Path_, tuple[Path, int]]
@@ -119,6 +132,14 @@ class HistorySettings(_Strict):
     path: str | None = Field(None, description="the file; empty is history.db in the platform's data folder")
 
 
+class ScreenSettings(_Strict):
+    """How the live screen starts."""
+
+    theme: str | None = Field(None, description="a theme of the command palette; empty is the usual one")
+    captions: bool = Field(False, description="large captions, to be read across the room")
+    plain: bool = Field(False, description="words instead of drawings, for screen readers")
+
+
 class Profile(_Strict):
     """One way for the assistant to behave."""
 
@@ -131,6 +152,8 @@ class Profile(_Strict):
     history: HistorySettings = HistorySettings()
     hooks: HookSettings = HookSettings()
     language: str = Field("en", pattern="^[a-z]{2}$", description="of the skills' prompts, where they have it")
+    screen: ScreenSettings = ScreenSettings()
+    keys: Mapping[ActionName, KeyName] = {}
     plugins: Mapping[str, Mapping[str, Any]] = {}
     plugin_folders: tuple[Path, ...] = Field((), description="folders of single-file plugins, read again when saved")
     safe: bool = False
@@ -139,6 +162,12 @@ class Profile(_Strict):
     def explain(self, error: ValidationError, at: Path_, model: type[BaseModel]) -> str:
         """A mistake in a part of this profile that a plugin's own model checks, with file, line and key."""
         return _explain(error, self._origins, at, model)
+
+    @field_validator("keys")
+    @classmethod
+    def _one_action_a_key(cls, chosen: Mapping[str, str]) -> Mapping[str, str]:
+        refuse_clashes(chosen)
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -267,7 +296,7 @@ def _lines(path: Path, node: yaml.MappingNode, at: Path_) -> Iterator[tuple[Path
 
 def _explain(error: ValidationError, origins: Origins, above: Path_ = (), model: type[BaseModel] = Profile) -> str:
     first = error.errors()[0]
-    inner = tuple(str(part) for part in first["loc"])
+    inner = tuple(str(part) for part in first["loc"] if part != "[key]")  # pydantic's mark for a key, not its value
     at = (*above, *inner)
     known = next((origins[at[:n]] for n in range(len(at), 0, -1) if at[:n] in origins), None)
     where = f"{known[0]}, line {known[1]}, " if known else ""

@@ -89,11 +89,17 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Timings:
-    """Milliseconds from the moment the window was handed over; `hooks` is what the plugins took of them."""
+    """Milliseconds: `encode`, `first_token` and `total` count from the moment the window was handed over.
+
+    Attributes:
+        end_delay: from the last active frame to that moment.
+        hooks: spent in plugins, all of them together.
+    """
 
     encode: float = 0.0
     first_token: float = 0.0
     total: float = 0.0
+    end_delay: float = 0.0
     hooks: float = 0.0
 
 

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from assistant.audio.segmenter import Segmenter
@@ -36,15 +37,27 @@ class Session:
 
     Args:
         emit: told every event, from either thread.
+        heard: given every window that closed, with its sound.
+        windows_before: how many windows were heard before this session, on another device; numbers go on from there.
     """
 
-    def __init__(self, source: Source, detector: VoiceDetector, turns: Turns, emit: Emit) -> None:
-        self._source, self._turns, self._emit = source, turns, emit
-        self._segmenter = Segmenter(turns.profile.hearing, detector, source.name)
+    def __init__(
+        self,
+        source: Source,
+        detector: VoiceDetector,
+        turns: Turns,
+        emit: Emit,
+        heard: Callable[[AudioWindow], None] = lambda _: None,
+        windows_before: int = 0,
+    ) -> None:
+        self._source, self._turns, self._emit, self._heard = source, turns, emit, heard
+        self._segmenter = Segmenter(turns.profile.hearing, detector, source.name, _count=windows_before)
+        self._next_detector: VoiceDetector | None = None
+        self.answering = threading.Lock()  # one turn at a time, whoever asks
         # A file waits for its answers; a microphone cannot.
         self._windows: queue.Queue[AudioWindow | None] = queue.Queue(WAITING_WINDOWS if source.live else 1)
         self._stop, self._flush = threading.Event(), threading.Event()
-        self.muted = threading.Event()
+        self.muted, self.paused, self.talking = threading.Event(), threading.Event(), threading.Event()
         self.reason = "end of input"
         self._failure: UserError | None = None
 
@@ -57,6 +70,19 @@ class Session:
     def cut_now(self) -> None:
         """Close the open window at once (a key was pressed)."""
         self._flush.set()
+
+    def toggle_talk(self) -> None:
+        """Push to talk: silence ends no window until this is called again, which ends and answers it."""
+        if self.talking.is_set():
+            self.cut_now()  # first: the end is the person's, not that of a silence before it
+            self.talking.clear()
+        else:
+            self.talking.set()
+
+    def use(self, turns: Turns, detector: VoiceDetector) -> None:
+        """Cut and answer by another profile from the next frame on; an answer that is running goes on."""
+        turns.cancel = self._turns.cancel
+        self._turns, self._next_detector = turns, detector
 
     def cancel(self) -> None:
         """Stop the running answer; listening goes on."""
@@ -94,11 +120,12 @@ class Session:
     def _answer(self, window: AudioWindow) -> bool:
         try:
             answered = False
-            for event in self._turns.answer(window):
-                self._emit(event)
-                answered = isinstance(event, Responded) and event.response.end == "done"
-                if self._stop.is_set():
-                    self._turns.cancel.set()
+            with self.answering:
+                for event in self._turns.answer(window):
+                    self._emit(event)
+                    answered = isinstance(event, Responded) and event.response.end == "done"
+                    if self._stop.is_set():
+                        self._turns.cancel.set()
         except UserError as error:
             self._emit(ErrorRaised(source="turn", message=str(error)))
             return False
@@ -124,12 +151,15 @@ class Session:
                 first = False
                 profile, model = self._turns.profile.name, self._turns.core.name
                 self._emit(Listening(source=self._source.name, profile=profile, model=model))
-            if self.muted.is_set():
-                frame = frame * 0.0  # noqa: PLW2901 - the gate goes on running on silence
-            self._take(self._segmenter.feed(frame))
+            self._retune()
             if self._flush.is_set():
                 self._flush.clear()
                 self._take(self._segmenter.flush("manual"))
+            if self.paused.is_set():
+                continue
+            if self.muted.is_set():
+                frame = frame * 0.0  # noqa: PLW2901 - the gate goes on running on silence
+            self._take(self._segmenter.feed(frame))
             if time.monotonic() - reported > DROP_REPORT_S:
                 reported = time.monotonic()
                 self._report_drops()
@@ -140,6 +170,15 @@ class Session:
         if change.state != "active":
             self._take(self._segmenter.flush("device_lost"))
 
+    def _retune(self) -> None:
+        """Take over another profile's numbers, or those of push to talk; an open window goes on."""
+        settings = self._turns.profile.hearing
+        if self.talking.is_set():
+            settings = settings.model_copy(update={"end_silence_s": settings.max_window_s})
+        if self._next_detector or settings != self._segmenter.settings:
+            detector, self._next_detector = self._next_detector or self._segmenter.detector, None
+            self._segmenter = replace(self._segmenter, settings=settings, detector=detector)
+
     def _report_drops(self) -> None:
         lost = self._source.dropped()
         if lost:
@@ -148,6 +187,7 @@ class Session:
     def _take(self, items: Iterator[Any]) -> None:
         for item in items:
             if isinstance(item, AudioWindow):
+                self._heard(item)
                 self._hand_over(item)
             else:
                 self._emit(item)

@@ -41,8 +41,8 @@ class Playlist:
 
 
 async def main() -> None:
-    app = AssistantApp(load("captions"), Playlist())
-    async with app.run_test(size=(100, 24)) as pilot:
+    app = AssistantApp(load("captions"), Playlist(), watched="captions")
+    async with app.run_test(size=(128, 28)) as pilot:
         for _ in range(240):
             await pilot.pause(0.5)
             if sum("first token" in str(view.render()) for view in app.query(TurnView)) >= len(CLIPS):

@@ -29,3 +29,10 @@ def test_every_command_in_the_readme_exists(assistant):
 def test_every_file_that_the_readme_links_to_is_there():
     for target in re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / "README.md").read_text()):
         assert (ROOT / target).exists(), target
+
+
+def test_the_keys_in_the_docs_are_the_keys_that_are_bound():
+    from assistant.keys import KEYS
+
+    rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| (.+) \|$", (ROOT / "docs/screen.md").read_text(), re.MULTILINE)
+    assert rows == [(key.key, key.action, key.does) for key in KEYS]

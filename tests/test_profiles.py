@@ -101,3 +101,18 @@ def test_the_numbers_of_a_preset_are_shown(assistant):
 def test_an_unknown_preset_names_its_line(write):
     write("mine", "extends: default\nhearing:\n  preset: slow\n")
     assert "line 3, hearing.preset: input should be 'relaxed', 'normal' or 'quick'" in complaint("mine")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("{mute: ctrl+m}", "line 2, keys.mute: ctrl+m never arrives: terminals send Enter for it"),
+        ("{talk: ctrl+i}", "line 2, keys.talk: ctrl+i never arrives: terminals send Tab for it"),
+        ("{muet: f2}", "line 2, keys.muet: no such action (did you mean 'mute'?)"),
+        ("{mute: hyper}", "line 2, keys.mute: no key 'hyper'"),
+        ("{mute: q}", "line 2, keys: 'q' would be both 'mute' and 'quit'"),
+    ],
+)
+def test_a_key_that_cannot_work_names_its_line(write, keys, said):
+    write("mine", f"extends: default\nkeys: {keys}\n")
+    assert said in complaint("mine")

@@ -1,68 +1,34 @@
-"""The screen through Textual's pilot, on a fake core: what a person sees and what the keys do."""
+"""The screen while it listens: what a person sees of hearing and answering, and the keys for it."""
 
+import asyncio
 import threading
-import time
 
 import numpy as np
 import pytest
 
-from assistant.events import LevelMeasured
-from assistant.plugin_host import PluginHost
-from assistant.tui.app import AssistantApp
-from assistant.tui.widgets import LevelMeter, StatusLine, TurnView
-from assistant.turns import Turns
-from tests.conftest import ArraySource, FakeCore, LoudIsVoice, silence, tone
-
-SAYING = np.concatenate((silence(1), tone(1), silence(1.5)))
-
-
-class HeldSource(ArraySource):
-    """Gives its sound, then stays open as a microphone does, in silence or with a voice that never ends."""
-
-    def __init__(self, wave, after):
-        super().__init__(wave, live=True)
-        self._after = after
-
-    def frames(self, stopped):
-        yield from super().frames(stopped)
-        while not stopped():
-            yield self._after
-            threading.Event().wait(0.01)
-
-
-QUIET = np.zeros(480, np.float32)
-
-
-def app(profile, core, wave=SAYING, after=QUIET):
-    def make(profile, report):
-        return Turns(core, PluginHost(profile, report), profile)
-
-    return AssistantApp(profile, HeldSource(wave, after), make_turns=make, detector=LoudIsVoice())
-
-
-async def until(pilot, condition):
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        await pilot.pause(0.02)
-        if condition():
-            return
-    raise AssertionError("it did not happen within twenty seconds")
-
-
-def shown(app_, kind):
-    return " ".join(str(widget.render()) for widget in app_.query(kind))
+from assistant.events import ErrorRaised, LevelMeasured
+from assistant.tui.screens import Help
+from assistant.tui.widgets import Caption, LevelMeter, StatusLine, TurnView, WindowStrip, WindowTile
+from tests.conftest import FakeCore, silence, tone
+from tests.screening import app, shown, toasts, until
 
 
 async def test_what_was_heard_and_answered_is_on_the_screen(profile):
     screen = app(profile, FakeCore("a dog ", "barks"))
-    async with screen.run_test() as pilot:
-        await until(pilot, lambda: "a dog barks" in shown(screen, TurnView))
+    async with screen.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "first token" in shown(screen, StatusLine))
         turn = shown(screen, TurnView)
-        assert "speech" in turn
+        assert "a dog barks" in turn
+        assert "» speech" in turn
         assert "ended by silence" in turn
         assert "spoken-qa" in turn
-        await until(pilot, lambda: "first token" in shown(screen, StatusLine))
-        assert "profile default" in shown(screen, StatusLine)
+        assert "encode" in turn
+        assert "total" in turn
+        status = shown(screen, StatusLine)
+        assert "profile default" in status
+        assert "core salmonn-tiny on cpu, auto" in status
+        assert "device array" in status
+        assert "nothing is stored" in status
 
 
 async def test_tokens_stream_in_before_the_answer_is_complete(profile):
@@ -95,56 +61,154 @@ async def test_space_answers_now_without_waiting_for_silence(profile):
         await until(pilot, lambda: "ended by manual" in shown(screen, TurnView))
 
 
-async def test_mute_is_shown_and_unmute_takes_it_away(profile):
+@pytest.mark.parametrize(("key", "word"), [("m", "muted"), ("p", "paused"), ("t", "talking")])
+async def test_mute_pause_and_talk_are_said_and_taken_back(profile, key, word):
     screen = app(profile, FakeCore(), silence(1))
     async with screen.run_test() as pilot:
         await until(pilot, lambda: "listening" in shown(screen, StatusLine))
-        await pilot.press("m")
-        await until(pilot, lambda: "muted" in shown(screen, StatusLine))
-        await pilot.press("m")
-        await until(pilot, lambda: "muted" not in shown(screen, StatusLine))
+        await pilot.press(key)
+        await until(pilot, lambda: word in shown(screen, StatusLine))
+        await pilot.press(key)
+        await until(pilot, lambda: word not in shown(screen, StatusLine))
+
+
+async def test_while_talking_silence_ends_no_window_and_the_second_press_does(profile):
+    screen = app(profile, FakeCore("yes"), silence(0.1))
+    async with screen.run_test() as pilot:
+        await until(pilot, lambda: "listening" in shown(screen, StatusLine))
+        await pilot.press("t")
+        screen.loop.source._after = tone(0.03)
+        await until(pilot, lambda: "hearing" in shown(screen, StatusLine))
+        screen.loop.source._after = silence(0.03)
+        await pilot.pause(1.0)  # the loop runs some three times faster than real time: longer than the end silence
+        assert not screen.query(TurnView)
+        await pilot.press("t")
+        await until(pilot, lambda: "ended by manual" in shown(screen, TurnView))
 
 
 async def test_s_lets_another_skill_answer_speech(profile):
     screen = app(profile, FakeCore(), silence(1))
     async with screen.run_test() as pilot:
         await until(pilot, lambda: "listening" in shown(screen, StatusLine))
+        before = shown(screen, StatusLine)
         await pilot.press("s")
-        await until(pilot, lambda: "speech answered by" in shown(screen, StatusLine))
+        await until(pilot, lambda: shown(screen, StatusLine) != before)
+        assert f"answered by {screen.loop.turns.profile.answer.speech}" in shown(screen, StatusLine)
 
 
-@pytest.mark.parametrize(("level", "filled"), [(-100.0, 0), (-40.0, 20), (0.0, 40)])
-async def test_the_meter_follows_the_level(profile, level, filled):
+async def test_the_meter_says_level_floor_threshold_and_what_the_gate_thinks(profile):
     screen = app(profile, FakeCore(), silence(0.1))
-    async with screen.run_test():
+    async with screen.run_test(size=(120, 30)):
         meter = screen.query_one(LevelMeter)
-        values = {"noise_floor_dbfs": -100.0, "threshold_dbfs": -100.0, "voiced": False, "open_kind": None}
-        meter.show(LevelMeasured(level_dbfs=level, **values))
-        assert abs(str(meter.render()).count("█") - filled) <= 1
+        level = LevelMeasured(
+            level_dbfs=-20.0, noise_floor_dbfs=-62.0, threshold_dbfs=-47.0, voiced=True, open_kind="speech"
+        )
+        meter.show(level)
+        said = str(meter.render())
+        assert "-20 dBFS, floor -62" in said
+        assert "threshold -47" in said
+        assert "hearing speech" in said
+        assert said.index("╎") < said.index("┃") < said.rindex("█")
 
 
-def test_the_finished_turn_looks_as_it_did(profile, snap_compare):
-    class Frozen(AssistantApp):
-        """Shows one finished turn without a loop, so that the picture has no clock in it."""
+async def test_f1_lists_every_key_as_it_is_bound(profile):
+    screen = app(profile.model_copy(update={"keys": {"mute": "f2"}}), FakeCore(), silence(0.1))
+    async with screen.run_test(size=(110, 50)) as pilot:
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(screen.screen, Help))
+        assert "f2  Hear silence" in shown(screen, "Help Static")
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(screen.screen, Help))
 
-        def _run_loop(self):
-            from assistant.events import Listening, Responded, TurnStarted, WindowClosed
-            from assistant.records import Prompt, Response, Timings
 
-            self._show_listening(Listening(source="microphone", profile="default", model="salmonn-tiny"))
-            numbers = {"start_s": 1.0, "duration_s": 2.1, "level_dbfs": -20.0}
-            self._show_closed(WindowClosed(window=1, kind="sound", reason="silence", **numbers))
-            self.call_after_refresh(
-                lambda: (
-                    self._show_turn(TurnStarted(window=1, kind="sound", skill="describe", prompt="")),
-                    self._show_response(
-                        Responded(
-                            response=Response("A dog barks.", "describe", Prompt(""), 1, Timings(60, 120, 400)),
-                            audio_s=2.1,
-                        )
-                    ),
-                )
-            )
+async def test_a_profile_can_move_a_key(profile):
+    screen = app(profile.model_copy(update={"keys": {"mute": "f2"}}), FakeCore(), silence(0.1))
+    async with screen.run_test() as pilot:
+        await until(pilot, lambda: "listening" in shown(screen, StatusLine))
+        await pilot.press("m")
+        await pilot.pause(0.1)
+        assert "muted" not in shown(screen, StatusLine)
+        await pilot.press("f2")
+        await until(pilot, lambda: "muted" in shown(screen, StatusLine))
 
-    screen = Frozen(profile, ArraySource(silence(0.1)), make_turns=lambda p, r: None, detector=LoudIsVoice())
-    assert snap_compare(screen, terminal_size=(100, 20), run_before=lambda pilot: pilot.pause(0.3))
+
+async def test_captions_fill_the_screen_with_large_letters(profile):
+    screen = app(profile, FakeCore("a dog barks"))
+    async with screen.run_test(size=(100, 40)) as pilot:
+        await until(pilot, lambda: "a dog barks" in shown(screen, TurnView))
+        await pilot.press("c")
+        await until(pilot, lambda: len(shown(screen, Caption).splitlines()) > 5)
+        assert not screen.query_one("#body").display
+        await pilot.press("c")
+        await until(pilot, lambda: screen.query_one("#body").display)
+
+
+async def test_words_only_leaves_no_drawing(profile):
+    screen = app(profile, FakeCore("yes"), after=tone(0.03, 0.001))
+    async with screen.run_test(size=(110, 40)) as pilot:
+        await until(pilot, lambda: bool(screen.query(WindowTile)))
+        await pilot.press("x")
+        await until(pilot, lambda: "window" in shown(screen, WindowTile))
+        drawn = shown(screen, WindowTile) + shown(screen, LevelMeter)
+        await until(pilot, lambda: not set("░▒▓█╎┃·") & set(shown(screen, WindowTile) + shown(screen, LevelMeter)))
+        assert "speech" in drawn
+
+
+@pytest.mark.parametrize(("width", "beside"), [(120, True), (70, False)])
+async def test_the_strip_stands_beside_a_wide_conversation_and_below_a_narrow_one(profile, width, beside):
+    screen = app(profile, FakeCore("yes"))
+    async with screen.run_test(size=(width, 30)) as pilot:
+        await until(pilot, lambda: bool(screen.query(WindowTile)))
+        conversation, strip = screen.query_one("#conversation").region, screen.query_one(WindowStrip).region
+        assert (strip.x >= conversation.right) == beside
+        assert (strip.y >= conversation.bottom) != beside
+
+
+async def test_errors_of_plugins_come_as_toasts_with_their_name(profile):
+    screen = app(profile, FakeCore(), silence(0.1))
+    async with screen.run_test() as pilot:
+        screen._emit(ErrorRaised(source="weather", message="plugin weather failed in [shape_prompt]"))
+        await until(pilot, lambda: "weather plugin weather failed in [shape_prompt]" in toasts(screen))
+
+
+async def test_a_model_that_cannot_be_loaded_ends_the_screen_with_its_reason(profile):
+    from assistant.errors import UserError
+
+    def broken(profile, report):
+        raise UserError("the weights are not here")
+
+    screen = app(profile, FakeCore(), load_turns=broken)
+    async with screen.run_test() as pilot:
+        await until(pilot, lambda: screen.failure == "the weights are not here")
+
+
+@pytest.mark.slow
+async def test_a_long_session_loses_nothing_and_stays_bounded(profile):
+    """Some ten minutes of sound: 180 sayings, answered as they come."""
+    wave = np.concatenate([np.concatenate((tone(1), silence(2.3)))] * 180)
+    core = FakeCore("yes")
+
+    class Paced:
+        name, live, end = "paced", False, "end_of_file"
+
+        def frames(self, stopped):
+            for frame in wave[: len(wave) // 480 * 480].reshape(-1, 480):
+                if stopped():
+                    return
+                yield frame
+
+        def dropped(self):
+            return 0
+
+    screen = app(profile, core)
+    screen._source = Paced()
+    async with screen.run_test(size=(100, 30)) as pilot:
+        for _ in range(600):
+            await asyncio.sleep(0.1)
+            if "stopped: end of input" in shown(screen, StatusLine):
+                break
+        await pilot.pause(0.5)
+        assert len(core.asked) == 180
+        assert len(screen.trail.windows) == 180
+        assert len(screen.query(WindowTile)) == len(screen.heard) <= 50
+        assert screen.trail.windows[180].turns[0].responded is not None

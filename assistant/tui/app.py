@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import work
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
-from textual.message import Message
+from textual.containers import Container
+from textual.screen import Screen
 from textual.widgets import Footer, Static
 
+from assistant import keys
 from assistant.audio.source import Source
-from assistant.audio.vad import VoiceDetector, make_detector
-from assistant.commands.setup import make_turns
 from assistant.errors import UserError
 from assistant.events import (
     DeviceStateChanged,
@@ -25,203 +23,349 @@ from assistant.events import (
     FramesDropped,
     LevelMeasured,
     Listening,
+    PluginDisabled,
     Responded,
     Stopped,
-    TokenGenerated,
     TurnStarted,
     WindowClosed,
-    WindowDropped,
     WindowOpened,
 )
-from assistant.profile import Profile
-from assistant.session import Session
-from assistant.tui.widgets import LevelMeter, StatusLine, TurnView
-from assistant.turns import Turns
+from assistant.profile import Profile, load
+from assistant.profile_diff import describe, reloads_model
+from assistant.profile_watch import ProfileWatch, origin
+from assistant.tui.loop import Loop
+from assistant.tui.messages import Happened, LoopEnded, ProfileSwitched, SwitchFailed, WindowHeard
+from assistant.tui.palette import commands
+from assistant.tui.screens import ChooseProfile, FirstRun, Help
+from assistant.tui.services import Microphone, Services
+from assistant.tui.widgets import Caption, Conversation, LevelMeter, StatusLine, WindowStrip
+from assistant.tui.window_actions import WindowActions
+from assistant.tui.wording import latency
 
-METER_EVERY = 3  # frames of 30 ms: about eleven updates a second
-MakeTurns = Callable[[Profile, Callable[[str, str], None]], Turns]
+METER_EVERY = 4  # frames of 30 ms: about eight updates a second
+WATCH_EVERY_S = 1.0
 
 
-class Happened(Message):
-    """The loop, in another thread, emitted an event."""
-
-    def __init__(self, event: Event) -> None:
-        super().__init__()
-        self.event = event
-
-
-class AssistantApp(App[None]):
-    """Listens from start to end; every key has its place in the footer.
+class AssistantApp(WindowActions):
+    """Listens from start to end; every key has its place in `assistant.keys`.
 
     Args:
-        make_turns: loads the core and the plugins, in the worker thread; tests give a fake core.
+        source: what is heard; None asks the person first, which microphone it shall be.
+        watched: the profile's name or file, watched for changes; None watches nothing.
     """
 
     CSS_PATH = Path(__file__).with_name("app.tcss")
     TITLE = "assistant"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual's own form
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (18, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "cut", "Answer now"),
-        Binding("escape", "cancel", "Cancel answer"),
-        Binding("m", "mute", "Mute"),
-        Binding("s", "next_skill", "Skill for speech"),
-        Binding("q", "quit", "Quit"),
+        Binding(key.key, key.action, key.label, show=key.footer, id=key.action, tooltip=key.does) for key in keys.KEYS
     ]
 
     def __init__(
-        self,
-        profile: Profile,
-        source: Source,
-        safe: bool = False,
-        make_turns: MakeTurns | None = None,
-        detector: VoiceDetector | None = None,
+        self, profile: Profile, source: Source | None, services: Services | None = None, watched: str | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(services or Services())
         self.profile, self._source = profile, source
-        self._make_turns: MakeTurns = make_turns or (lambda p, report: _load_turns(p, report, safe))
-        self._detector = detector or make_detector(profile.hearing)
-        self._session: Session | None = None
-        self._turns: Turns | None = None
-        self._frames = 0
-        self._quitting = threading.Event()
+        self._watch = ProfileWatch(watched) if watched else None
+        self._frames, self._kind_open = 0, ""
+        self._state = "loading"  # what goes on while nothing is heard or answered
+        self.microphones: list[Microphone] = []
         self.failure: str | None = None
+        self.set_keymap(profile.keys)
 
     def compose(self) -> ComposeResult:
         yield StatusLine(id="status")
         yield LevelMeter(id="meter")
-        with VerticalScroll(id="conversation"):
-            yield Static("Loading the model...", id="hint")
-        yield Footer()
+        yield Static("Loading the model...", id="hint", markup=False)
+        with Container(id="body"):
+            yield Conversation(id="conversation")
+            yield WindowStrip(id="strip")
+        yield Caption(id="caption")
+        yield Footer(show_command_palette=False)  # it is among the keys already
 
     def on_mount(self) -> None:
-        self._status(profile=self.profile.name, model=self.profile.core.model, source=self._source.name)
-        self._run_loop()
+        self.query_one(Conversation).focus()
+        self._show_profile()
+        self._apply_screen_settings()
+        if self._watch:
+            self.set_interval(WATCH_EVERY_S, self._look_at_files)
+        if self._source is None:
+            self.push_screen(FirstRun(self.services, self.profile), self._first_run_ended)
+        else:
+            self._start(self._source)
+
+    def _first_run_ended(self, finished: bool | None) -> None:
+        if not finished:
+            self.exit()
+            return
+        self.profile = load("default")
+        self._watch = ProfileWatch("default")
+        self._show_profile()
+        self._start(self.services.open_source(None, self.profile))
+
+    def _start(self, source: Source) -> None:
+        self.query_one(StatusLine).show(device=source.name)
+        self.loop = Loop(
+            self.profile, source, self.services, self._emit, lambda window: self._tell(WindowHeard(window))
+        )
+        self._run_loop(self.loop)
 
     def on_unmount(self) -> None:
-        self._quitting.set()
-        if self._session:
-            self._session.stop("quit")
+        self._hush.set()
+        if self.loop:
+            self.loop.stop()
 
-    @work(thread=True, exclusive=True)
-    def _run_loop(self) -> None:
+    @work(thread=True, exclusive=True, group="loop")
+    def _run_loop(self, loop: Loop) -> None:
+        """Runs in the loop's thread."""
         try:
-            self._turns = self._make_turns(self.profile, self._report)
-            self._session = Session(self._source, self._detector, self._turns, self._emit)
-            if self._quitting.is_set():  # the person left while the model was still loading
-                return
-            self._session.run()
+            loop.run()
         except UserError as error:
-            self.failure = str(error)
-            self.call_from_thread(self.exit)
+            self._tell(LoopEnded(error))
 
-    def _report(self, plugin: str, message: str) -> None:
-        self._emit(ErrorRaised(source=plugin, message=f"plugin {plugin} {message}"))
+    def on_loop_ended(self, message: LoopEnded) -> None:
+        if message.error:
+            self.failure = str(message.error)
+            self.exit()
+
+    def _tell(self, message: Any) -> None:
+        if self.is_running:  # the last words of a session may come when the screen is already taken down
+            self.post_message(message)
 
     def _emit(self, event: Event) -> None:
         """Called from the loop's threads; the screen is touched by messages alone."""
+        for consumer in self.services.consumers:
+            consumer(event)
         if isinstance(event, LevelMeasured):
             self._frames += 1
-            if self._frames % METER_EVERY:
+            kind = event.open_kind or ""
+            if kind == self._kind_open and self._frames % METER_EVERY:
                 return
-        self.post_message(Happened(event))
+            self._kind_open = kind
+        self._tell(Happened(event))
+
+    def show(self, event: Event) -> None:
+        """Show an event that does not come from the loop; from any thread."""
+        self._tell(Happened(event))
 
     def on_happened(self, message: Happened) -> None:
         event = message.event
-        handler = _HANDLERS.get(type(event))
-        # The last events of a session may arrive when the screen is already taken down.
-        if handler and self.query(StatusLine):
+        if not self.query(StatusLine):
+            return
+        turn = self.trail.follow(event, self.profile.hearing, self.profile.name)
+        if turn:
+            self.query_one(Conversation).show(turn)
+            self.query_one(Caption).show(turn.text or turn.window.kind or "")
+        if handler := _HANDLERS.get(type(event)):
             handler(self, event)
 
     def _status(self, **parts: str) -> None:
         self.query_one(StatusLine).show(**parts)
 
+    def _show_profile(self) -> None:
+        core = self.profile.core
+        self._status(
+            profile=origin(self._watch.name) if self._watch else self.profile.name,
+            core=f"{core.model} on {core.device}, {core.precision}",
+            skill=self.profile.answer.speech,
+            privacy=self.services.privacy(self.profile),
+        )
+
+    def _apply_screen_settings(self) -> None:
+        screen = self.profile.screen
+        if screen.theme and screen.theme not in self.available_themes:
+            names = ", ".join(self.available_themes)
+            self.notify(f"screen.theme: no theme {screen.theme!r}; there are: {names}", severity="error", markup=False)
+        elif screen.theme:
+            self.theme = screen.theme
+        self._draw_captions(screen.captions)
+        self._draw_plain(screen.plain)
+
     def _show_level(self, event: LevelMeasured) -> None:
         self.query_one(LevelMeter).show(event)
 
     def _show_listening(self, event: Listening) -> None:
-        self._status(source=event.source, state="listening")
-        self.query_one("#hint", Static).update("Listening. Speak, or let it hear something.")
+        self._state = "listening"
+        self._status(device=event.source, state=self._state)
+        self.query_one("#hint", Static).update("Listening. Speak, or let it hear something. f1 lists the keys.")
 
     def _show_opened(self, event: WindowOpened) -> None:
         self._status(state=f"hearing {event.kind}")
 
     def _show_closed(self, event: WindowClosed) -> None:
-        self._status(state="listening")
+        self._status(state=self._state)
         self.query_one("#hint", Static).display = False
-        view = TurnView(event)
-        conversation = self.query_one("#conversation", VerticalScroll)
-        conversation.mount(view)
-        conversation.scroll_end(animate=False)
-
-    def _turn(self, window: int) -> TurnView | None:
-        found = self.query(f"#turn-{window}")
-        return found.first(TurnView) if found else None
+        self._set_ears()
 
     def _show_turn(self, event: TurnStarted) -> None:
-        if view := self._turn(event.window):
-            view.start(event.kind, event.skill)
-
-    def _show_token(self, event: TokenGenerated) -> None:
-        if view := self._turn(event.window):
-            view.add(event.text)
-            self.query_one("#conversation", VerticalScroll).scroll_end(animate=False)
+        self._status(state=f"answering {event.window}")
+        if tile := self.query_one(WindowStrip).tile(event.window):
+            tile.show(kind=event.kind)
 
     def _show_response(self, event: Responded) -> None:
-        if view := self._turn(event.response.window_id):
-            view.finish(event.response)
-        timings = event.response.timings_ms
-        self._status(latency=f"first token {timings.first_token:.0f} ms, all {timings.total:.0f} ms")
-
-    def _show_dropped_window(self, event: WindowDropped) -> None:
-        if view := self._turn(event.window):
-            view.drop(event.reason)
+        self._status(state=self._state, latency=latency(event.response.timings_ms).plain)
 
     def _show_dropped_frames(self, event: FramesDropped) -> None:
         self.notify(f"{event.count} blocks of sound were lost: the machine is too busy", severity="warning")
 
     def _show_error(self, event: ErrorRaised) -> None:
-        self.notify(event.message, title=event.source, severity="error")
+        self.notify(event.message, title=event.source, severity="error", markup=False)
+
+    def _show_disabled(self, event: PluginDisabled) -> None:
+        self.notify(event.reason, title=f"plugin {event.plugin} is off", severity="error", markup=False)
 
     def _show_device(self, event: DeviceStateChanged) -> None:
-        if event.state == "active":
-            self._status(source=event.device, state="listening")
-            return
-        self._status(state=f"microphone {event.state}")
-        self.notify(f"{event.device}: {event.reason}", title=f"microphone {event.state}", severity="warning")
+        self._state = "listening" if event.state == "active" else f"microphone {event.state}"
+        self._status(state=self._state, device=event.device)
+        if event.state != "active":
+            title = f"microphone {event.state}"
+            self.notify(f"{event.device}: {event.reason}", title=title, severity="warning", markup=False)
 
     def _show_stopped(self, event: Stopped) -> None:
-        self._status(state=f"stopped: {event.reason}")
+        self._state = f"stopped: {event.reason}"
+        self._status(state=self._state)
+        self.query_one(LevelMeter).update("")
 
     def action_cut(self) -> None:
-        """Close the open window and answer it."""
-        if self._session:
-            self._session.cut_now()
+        if self.loop and self.loop.session:
+            self.loop.session.cut_now()
 
     def action_cancel(self) -> None:
-        """Stop the running answer; listening goes on."""
-        if self._session:
-            self._session.cancel()
+        self._hush.set()
+        if self.loop:
+            self.loop.cancel()
+
+    def action_talk(self) -> None:
+        if self.loop and self.loop.session:
+            self.loop.session.toggle_talk()
+            self._set_ears()
 
     def action_mute(self) -> None:
-        if self._session is None:
-            return
-        muted = self._session.muted
-        muted.clear() if muted.is_set() else muted.set()
-        self._status(muted="muted" if muted.is_set() else "")
+        self._muted = not self._muted
+        self._set_ears()
+
+    def action_pause(self) -> None:
+        self._paused = not self._paused
+        self._set_ears()
 
     def action_next_skill(self) -> None:
-        """Another skill answers speech from now on."""
-        if self._turns is None:
+        """The next skill that takes speech."""
+        turns = self.loop.turns if self.loop else None
+        if turns is None:
             return
-        names = [name for name, skill in self._turns.host.skills.items() if "speech" in skill.kinds]
-        now = self._turns.profile.answer.speech
-        chosen = names[(names.index(now) + 1) % len(names)] if now in names else names[0]
-        answer = self._turns.profile.answer.model_copy(update={"speech": chosen})
-        self._turns.profile = self._turns.profile.model_copy(update={"answer": answer})
-        self._status(skill=chosen)
+        names = [name for name, skill in turns.host.skills.items() if "speech" in skill.kinds]
+        now = turns.profile.answer.speech
+        self.use_skill(names[(names.index(now) + 1) % len(names)] if now in names else names[0])
 
+    def use_skill(self, name: str) -> None:
+        """Another skill answers speech from now on."""
+        turns = self.loop.turns if self.loop else None
+        if turns:
+            answer = turns.profile.answer.model_copy(update={"speech": name})
+            turns.profile = turns.profile.model_copy(update={"answer": answer})
+            self._status(skill=name)
 
-def _load_turns(profile: Profile, report: Callable[[str, str], None], safe: bool) -> Turns:
-    return make_turns(profile, report, safe)
+    def action_captions(self) -> None:
+        self._draw_captions(not self.has_class("-captions"))
+
+    def _draw_captions(self, wanted: bool) -> None:
+        self.set_class(wanted, "-captions")
+        self.call_after_refresh(self.query_one(Caption).draw)
+
+    def action_plain(self) -> None:
+        self._draw_plain(not self.has_class("-plain"))
+
+    def _draw_plain(self, wanted: bool) -> None:
+        self.set_class(wanted, "-plain")
+        self.query_one(LevelMeter).plain = self.query_one(Caption).plain = wanted
+        self.query_one(WindowStrip).draw_plain(wanted)
+
+    def action_help(self) -> None:
+        self.push_screen(Help(keys.bound(self.profile.keys)))
+
+    def action_switch_profile(self, wanted: str | None = None) -> None:
+        """Choose a profile; what it changes is shown before it does."""
+        self.push_screen(ChooseProfile(self.profile, wanted), self._profile_chosen)
+
+    def _profile_chosen(self, name: str | None) -> None:
+        if name is None:
+            return
+        try:
+            profile = load(name)
+        except UserError as error:
+            self.notify(str(error), severity="error", markup=False)
+            return
+        self._watch = ProfileWatch(name)
+        self._switch(profile)
+
+    def _look_at_files(self) -> None:
+        """An edited profile is taken over; an invalid edit leaves the running one in force."""
+        found = self._watch.poll() if self._watch else None
+        if isinstance(found, UserError):
+            self._say_kept(found)
+        elif found is not None and found != self.profile:
+            self._switch(found)
+
+    def _say_kept(self, error: UserError) -> None:
+        self.notify(str(error), title="the running profile stays in force", severity="error", timeout=20, markup=False)
+
+    def _switch(self, profile: Profile) -> None:
+        self.notify(describe(self.profile, profile), title=f"profile {profile.name}", timeout=8, markup=False)
+        if reloads_model(self.profile, profile):
+            self._status(core=f"loading {profile.core.model}, {self.profile.core.model} answers until then")
+        self._switch_slowly(profile)
+
+    @work(thread=True, exclusive=True, group="switch")
+    def _switch_slowly(self, profile: Profile) -> None:
+        """Runs in a thread: it waits for the running turn, and perhaps for a model to load."""
+        try:
+            if self.loop:
+                self.loop.switch(profile)
+        except UserError as error:
+            self._tell(SwitchFailed(error))
+        else:
+            self._tell(ProfileSwitched(profile))
+
+    def on_switch_failed(self, message: SwitchFailed) -> None:
+        self._watch = ProfileWatch(self.profile.name) if self._watch else None
+        self._say_kept(message.error)
+        self._show_profile()
+
+    def on_profile_switched(self, message: ProfileSwitched) -> None:
+        before, self.profile = self.profile, message.profile
+        self.services.switched(self.profile)
+        self.set_keymap(self.profile.keys)
+        self._show_profile()
+        self._apply_screen_settings()
+        if before.hearing.input != self.profile.hearing.input:
+            self.use_device(self.profile.hearing.input)
+
+    def use_device(self, wanted: str | None) -> None:
+        """Listen to another microphone; files and standard input stay where they are."""
+        if self.loop is None or not self.loop.source.live:
+            self.notify("a file or standard input is heard; start without --input to choose a microphone")
+            return
+        try:
+            self.loop.listen_to(self.services.open_source(wanted, self.profile))
+        except UserError as error:
+            self.notify(str(error), title="device", severity="error", markup=False)
+
+    def action_command_palette(self) -> None:
+        self._list_microphones()
+        super().action_command_palette()
+
+    @work(thread=True, exclusive=True, group="devices")
+    def _list_microphones(self) -> None:
+        """Runs in a thread: PortAudio may take its time."""
+        try:
+            self.microphones = self.services.microphones()
+        except UserError:
+            self.microphones = []  # the palette then offers none; `assistant devices` says why
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        yield from commands(self)
+        yield from super().get_system_commands(screen)
 
 
 _HANDLERS: dict[type[Event], Callable[[AssistantApp, Any], None]] = {
@@ -229,12 +373,11 @@ _HANDLERS: dict[type[Event], Callable[[AssistantApp, Any], None]] = {
     Listening: AssistantApp._show_listening,
     WindowOpened: AssistantApp._show_opened,
     WindowClosed: AssistantApp._show_closed,
-    WindowDropped: AssistantApp._show_dropped_window,
     TurnStarted: AssistantApp._show_turn,
-    TokenGenerated: AssistantApp._show_token,
     Responded: AssistantApp._show_response,
     FramesDropped: AssistantApp._show_dropped_frames,
     ErrorRaised: AssistantApp._show_error,
+    PluginDisabled: AssistantApp._show_disabled,
     DeviceStateChanged: AssistantApp._show_device,
     Stopped: AssistantApp._show_stopped,
 }

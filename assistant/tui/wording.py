@@ -1,0 +1,152 @@
+"""What the screen says about turns, levels and windows. Pure functions from records to text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from assistant.events import LevelMeasured
+from assistant.profile import HearingSettings
+from assistant.records import Timings
+from assistant.tui.trail import TurnStory, WindowStory
+
+SLOW_MS = 1000.0
+MARKS = {"speech": "» speech", "sound": "♪ sound"}  # a sign and a word: never colour alone
+ENDED = {
+    "silence": "it was quiet for {end_silence_s:g} s",
+    "max_window": "it had become {max_window_s:g} s long; the model hears at most 30 s",
+    "manual": "a key was pressed",
+    "device_lost": "the microphone was lost",
+    "end_of_file": "the recording ended",
+}
+
+
+def stages(timings: Timings) -> list[tuple[str, float]]:
+    """The stages of a turn that took any time, in ms; all but `end` and `hooks` count from the window's end."""
+    named = [
+        ("end", timings.end_delay),
+        ("encode", timings.encode),
+        ("first token", timings.first_token),
+        ("hooks", timings.hooks),
+        ("total", timings.total),
+    ]
+    return [(name, ms) for name, ms in named if ms or name not in ("end", "hooks")]
+
+
+def latency(timings: Timings) -> Text:
+    """The stages in one line; what takes more than a second is red, and says `slow` for who sees no red."""
+    line = Text()
+    for name, ms in stages(timings):
+        line.append(" · " if line else "")
+        slow = ms > SLOW_MS
+        line.append(f"{name} {ms:.0f} ms{' !slow' if slow else ''}", style="bold red" if slow else "")
+    return line
+
+
+def turn_text(turn: TurnStory) -> Text:
+    """One turn as the conversation shows it."""
+    text = Text(f"{heading(turn)}\n", style="dim")
+    text.append(answer(turn).strip() or "...", style="not dim")
+    if turn.dropped:
+        text.append(f"\nnot answered: {turn.dropped}", style="italic")
+    if turn.responded:
+        text.append("\n")
+        text.append(latency(turn.responded.response.timings_ms))
+        if turn.responded.response.end == "cancelled":
+            text.append("  (cancelled)", style="bold not dim")
+    return text
+
+
+def heading(turn: TurnStory) -> str:
+    story, closed = turn.window, turn.window.closed
+    kind = turn.started.kind if turn.started else story.kind
+    parts = [f"{story.id}", MARKS[kind] if kind else ""]
+    if closed:
+        parts.append(f"{closed.duration_s:.1f} s, ended by {closed.reason.replace('_', ' ')}")
+    if turn.number > 1:
+        parts.append("asked again")
+    if turn.started:
+        parts.append(f"-> {turn.started.skill}")
+    return "  ".join(part for part in parts if part)
+
+
+def answer(turn: TurnStory) -> str:
+    """The answer so far: the record if the skill fills one, otherwise the text."""
+    if turn.responded is None:
+        return turn.text
+    response = turn.responded.response
+    if response.slots is None:
+        return response.text
+    return "\n".join(f"{name}: {value}" for name, value in response.slots.items())
+
+
+def gate(event: LevelMeasured) -> str:
+    """What the gate thinks of this moment, in words."""
+    if event.open_kind:
+        return f"hearing {event.open_kind}{', voice' if event.voiced else ''}"
+    if event.level_dbfs <= event.threshold_dbfs:
+        return "quiet"
+    return "a voice?" if event.voiced else "a sound?"
+
+
+def why(story: WindowStory) -> Iterator[tuple[str, str]]:
+    """Everything that is known about a window and its turns, as (what, words)."""
+    yield "profile", story.profile
+    yield from _why_opened(story)
+    if story.closed:
+        closed = story.closed
+        ended = ENDED[closed.reason].format(**story.hearing.model_dump())
+        yield "ended", f"after {closed.duration_s:.2f} s by {closed.reason.replace('_', ' ')}: {ended}"
+        yield "level", f"{closed.level_dbfs:.1f} dBFS over the whole window; the gate took it for {closed.kind}"
+    for turn in story.turns:
+        yield from _why_answered(turn)
+
+
+def _why_opened(story: WindowStory) -> Iterator[tuple[str, str]]:
+    if story.opened is None:
+        return
+    yield "opened", f"at {story.opened.start_s:.2f} s as {story.opened.kind}: {_gate_rule(story)}"
+    if story.level:
+        level = story.level
+        yield (
+            "at that moment",
+            f"level {level.level_dbfs:.1f} dBFS, noise floor {level.noise_floor_dbfs:.1f}, "
+            f"threshold {level.threshold_dbfs:.1f}, {'voiced' if level.voiced else 'not voiced'}",
+        )
+
+
+def _gate_rule(story: WindowStory) -> str:
+    hearing: HearingSettings = story.hearing
+    if story.opened and story.opened.kind == "speech":
+        return f"at least {hearing.start_voiced_s:g} s of voice"
+    return f"{hearing.sound_margin_db:g} dB above the noise floor for {hearing.sound_start_s:g} s"
+
+
+def _why_answered(turn: TurnStory) -> Iterator[tuple[str, str]]:
+    yield f"turn {turn.number}", "asked again" if turn.number > 1 else "first answer"
+    if turn.dropped:
+        yield "not answered", turn.dropped
+    if turn.started:
+        started = turn.started
+        claims = ", ".join(f"{skill} by {plugin} with {score:.2f}" for plugin, skill, score in started.claims)
+        yield "heard as", f"{started.kind}, by the model"
+        yield "claimed", claims or f"by nobody; the profile or you chose {started.skill}"
+        yield "skill", started.skill
+        yield "prompt", started.prompt
+    if turn.responded:
+        yield from _why_so_long(turn)
+
+
+def _why_so_long(turn: TurnStory) -> Iterator[tuple[str, str]]:
+    assert turn.responded
+    response, hooks = turn.responded.response, turn.responded.hook_ms
+    timings, settings = response.timings_ms, response.prompt.settings
+    yield "LoRA scale", f"{settings.lora_scale:g}"
+    yield "times", latency(timings).plain
+    seconds = (timings.total - timings.first_token) / 1000.0
+    if response.tokens > 1 and seconds > 0:
+        yield "speed", f"{(response.tokens - 1) / seconds:.1f} tokens a second ({response.tokens} tokens)"
+    if hooks:
+        yield "hooks", ", ".join(f"{name} {ms:.1f} ms" for name, ms in hooks.items())
+    yield "answer", f"{answer(turn) or '(empty)'}  ({response.end})"

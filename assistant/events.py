@@ -43,6 +43,7 @@ class LevelMeasured(Event):
     threshold_dbfs: float
     voiced: bool
     open_kind: WindowKind | None
+    novelty_db: float = 0.0  # how far the bands that stand out most are above their floors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,23 @@ class WindowClosed(Event):
     start_s: float
     duration_s: float
     level_dbfs: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowPaused(Event):
+    """An open speech window fell quiet; it may be over. `Segmenter.so_far` has what was heard of it."""
+
+    name: ClassVar[str] = "window_paused"
+    window: int
+    silence_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowResumed(Event):
+    """It was not over."""
+
+    name: ClassVar[str] = "window_resumed"
+    window: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from assistant.audio.segmenter import level_dbfs
+from assistant.audio.background import level_dbfs
 from assistant.errors import UserError
 from assistant.profile import user_folder
 from assistant.records import FRAME_SAMPLES

@@ -42,25 +42,50 @@ class CoreSettings(_Strict):
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves it to torch")
 
 
+# The numbers that a preset stands for; whatever a profile sets itself wins over them.
+PRESETS: dict[str, dict[str, float]] = {
+    "relaxed": {"start_voiced_s": 0.2, "end_silence_s": 1.25},
+    "normal": {"start_voiced_s": 0.2, "end_silence_s": 0.7},
+    "quick": {"start_voiced_s": 0.15, "end_silence_s": 0.4},
+}
+
+
 class HearingSettings(_Strict):
-    """Turn-taking. Times in seconds, levels in dB."""
+    """Turn-taking. Times in seconds, levels in dB. docs/turn-taking.md has what the presets cost and give."""
 
     input: str | None = Field(None, description="input device, by number or part of its name; empty is the default")
+    preset: Literal["relaxed", "normal", "quick"] = "normal"
+    detector: Literal["webrtc", "silero"] = "webrtc"
     aggressiveness: int = Field(2, ge=0, le=3, description="of webrtcvad")
-    start_voiced_s: float = Field(0.2, gt=0)
-    end_silence_s: float = Field(0.7, gt=0)
+    silero_threshold: float = Field(0.5, gt=0, lt=1, description="a frame is voiced from this probability on")
+    start_voiced_s: float = Field(0.2, gt=0, description="so much voice opens a window")
+    end_silence_s: float = Field(0.7, gt=0, description="so much silence ends it")
+    speculate_after_s: float = Field(0.2, gt=0, description="so much silence lets an answer begin, in case it is over")
     pre_roll_s: float = Field(0.6, ge=0)
+    speech_margin_db: float = Field(10.0, ge=0, description="a voiced frame less above the floor is background")
+    speech_drop_db: float = Field(20.0, gt=0, description="and one so far below the talker")
     min_active_s: float = Field(0.12, gt=0, description="less voice or sound than this is thrown away")
     max_window_s: float = Field(28.0, gt=1, le=30)
+    overlap_s: float = Field(1.0, ge=0, description="what a window after a full one begins with once more")
     sounds: bool = Field(True, description="open windows for sounds that are not speech")
     sound_margin_db: float = Field(15.0, gt=0, description="above the noise floor")
     sound_start_s: float = Field(0.15, gt=0)
     sound_min_dbfs: float = Field(-50.0, lt=0)
+    steady_after_s: float = Field(8.0, gt=1, description="a sound that goes on for so long ends its window")
+    steady_update_s: float = Field(60.0, gt=1, description="while it goes on, one more window each so often")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_the_preset(cls, values: Any) -> Any:
+        numbers = PRESETS.get(str(values.get("preset", "normal"))) if isinstance(values, Mapping) else None
+        return {**numbers, **values} if numbers else values
 
     @model_validator(mode="after")
     def _windows_make_sense(self) -> HearingSettings:
         if self.max_window_s <= self.pre_roll_s + self.end_silence_s:
             raise ValueError("max_window_s must be longer than pre_roll_s + end_silence_s")
+        if self.overlap_s > self.max_window_s / 2:
+            raise ValueError("overlap_s must be at most half of max_window_s")
         return self
 
 

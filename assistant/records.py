@@ -16,7 +16,7 @@ FRAME_SAMPLES = 480  # 30 ms, the longest frame that webrtcvad takes
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 
 WindowKind = Literal["speech", "sound"]
-WindowEnd = Literal["silence", "max_window", "manual", "device_lost", "end_of_file"]
+WindowEnd = Literal["silence", "max_window", "steady", "speech", "manual", "device_lost", "end_of_file"]
 DeviceState = Literal["active", "reconnecting", "unavailable"]
 TurnEnd = Literal["done", "stopped", "cancelled", "superseded", "failed"]
 
@@ -33,6 +33,7 @@ class AudioWindow:
         end: why it ended.
         level_dbfs: root mean square of the whole window.
         source: the device or file that it was heard on.
+        overlap_s: how much of its beginning the window before it had already.
     """
 
     id: int
@@ -42,6 +43,7 @@ class AudioWindow:
     end: WindowEnd
     level_dbfs: float
     source: str
+    overlap_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.samples.flags.writeable:  # nobody who is handed a window can change it for the others

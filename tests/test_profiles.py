@@ -86,6 +86,23 @@ def test_a_list_is_no_profile(write):
     assert "a profile is a list of `key: value` lines" in complaint("mine")
 
 
+def test_a_preset_sets_its_numbers_and_a_profile_may_change_each(write):
+    write("calm", "extends: default\nhearing: {preset: relaxed}\n")
+    write("mine", "extends: calm\nhearing: {end_silence_s: 1.0}\n")
+    assert load("default").hearing.end_silence_s == 0.7
+    assert load("calm").hearing.end_silence_s == 1.25
+    assert (load("mine").hearing.preset, load("mine").hearing.end_silence_s) == ("relaxed", 1.0)
+
+
+def test_the_numbers_of_a_preset_are_shown(assistant):
+    assert "end_silence_s: 1.25" in assistant("profiles", "show", "storyteller").stdout
+
+
+def test_an_unknown_preset_names_its_line(write):
+    write("mine", "extends: default\nhearing:\n  preset: slow\n")
+    assert "line 3, hearing.preset: input should be 'relaxed', 'normal' or 'quick'" in complaint("mine")
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [

@@ -365,7 +365,7 @@ def test_other_versions_than_then_are_named(monkeypatch, record, capsys):
     about = json.loads((folder / "recording.json").read_text())
     about["versions"]["numpy"] = "1.0"
     (folder / "recording.json").write_text(json.dumps(about))
-    monkeypatch.setattr(replay_command, "WebRtcDetector", lambda _: LoudIsVoice())
+    monkeypatch.setattr(replay_command, "make_detector", lambda _: LoudIsVoice())
     replay_command.run(folder, None, False, False)
     assert "recorded with numpy 1.0" in capsys.readouterr().err
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from assistant.audio.segmenter import SILENCE_DBFS, level_dbfs
+from assistant.audio.background import SILENCE_DBFS, level_dbfs
 from assistant.records import SAMPLE_RATE
 
 Verdict = Literal["level fine", "too quiet: raise the gain", "clipping: lower the gain", "silence: is it muted?"]

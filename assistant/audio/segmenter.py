@@ -1,7 +1,13 @@
 """Cuts a stream of frames into windows. A pure state machine: frames in, events and windows out.
 
-Two gates open a window: enough voiced frames (speech), or a level well above a running noise floor
-(sound: dogs, alarms, music, which a speech detector drops). Each window ends with its reason.
+    closed --enough voice--> speech --silence-> closed      a voiced frame counts if it stands out from the floor
+                             speech --full----> speech      and is not far below the talker; full windows overlap
+    closed --loud or new---> sound ---silence-> closed
+                             sound ---voice---> speech      one window if the sound has just begun, otherwise two
+                             sound ---goes on-> closed      told again at intervals until it stops (`steady.py`)
+
+Two gates open a window: enough voiced frames (speech), or a level or spectrum well above the running floor (sound:
+dogs, alarms, music, which a speech detector drops). Each window ends with its reason.
 """
 
 from __future__ import annotations
@@ -12,21 +18,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from assistant.audio.background import Background, Heard, level_dbfs
+from assistant.audio.steady import SteadySound
 from assistant.audio.vad import VoiceDetector
-from assistant.events import Event, LevelMeasured, WindowClosed, WindowDropped, WindowOpened
+from assistant.events import (
+    Event,
+    LevelMeasured,
+    WindowClosed,
+    WindowDropped,
+    WindowOpened,
+    WindowPaused,
+    WindowResumed,
+)
 from assistant.profile import HearingSettings
 from assistant.records import FRAME_S, AudioWindow, WindowEnd, WindowKind
 
-SILENCE_DBFS = -100.0
-FLOOR_START_DBFS = -60.0
-FLOOR_FALL, FLOOR_RISE = 0.2, 0.004  # per frame: falls within a tenth of a second, rises over some ten seconds
 SPEECH_SHARE = 0.4  # so much of what was above the gate must be voiced for a window to be speech
-
-
-def level_dbfs(samples: np.ndarray) -> float:
-    """Root mean square in dB below full scale."""
-    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
-    return 10.0 * np.log10(power) if power > 1e-10 else SILENCE_DBFS
+TALKER_RISE, TALKER_FALL = 0.3, 0.005  # per frame: how fast the talker's level is followed
 
 
 @dataclass
@@ -37,9 +45,12 @@ class _Open:
     kind: WindowKind
     start_s: float
     frames: list[np.ndarray]
+    overlap: int = 0  # of its frames
     voiced: int = 0
     loud: int = 0
     quiet: int = 0  # frames since the last active one
+    paused: bool = False
+    talker_dbfs: float = -100.0
 
 
 @dataclass
@@ -50,12 +61,14 @@ class Segmenter:
     detector: VoiceDetector
     source: str
     _open: _Open | None = None
-    _floor: float = FLOOR_START_DBFS
     _count: int = 0
     _heard: int = 0
+    _repeated: int = 0  # of the frames in the pre-roll, so many were in the last window
+    _background: Background = field(default_factory=Background)
     _recent_voiced: deque[bool] = field(init=False)
     _recent_loud: deque[bool] = field(init=False)
     _pre_roll: deque[np.ndarray] = field(init=False)
+    _steady: SteadySound = field(init=False)
 
     def __post_init__(self) -> None:
         s = self.settings
@@ -63,66 +76,135 @@ class Segmenter:
         self._recent_voiced = deque(maxlen=frames(s.start_voiced_s * 1.5))
         self._recent_loud = deque(maxlen=frames(s.sound_start_s))
         self._pre_roll = deque(maxlen=frames(s.pre_roll_s + s.start_voiced_s * 1.5))
+        self._steady = SteadySound(self._background, frames(s.steady_after_s), frames(s.steady_update_s))
 
     def feed(self, frame: np.ndarray) -> Iterator[Event | AudioWindow]:
         """Hear one frame of (480,) float32."""
-        level = level_dbfs(frame)
-        voiced = self.detector.is_speech(frame)
-        threshold = max(self._floor + self.settings.sound_margin_db, self.settings.sound_min_dbfs)
-        loud = level > threshold
+        heard = self._background.hear(frame)
+        voiced = self.detector.is_speech(frame) and heard.above_db > self.settings.speech_margin_db
+        threshold = max(heard.floor_dbfs + self.settings.sound_margin_db, self.settings.sound_min_dbfs)
+        loud = self._is_loud(heard, threshold)
         self._heard += 1
         self._recent_voiced.append(voiced)
         self._recent_loud.append(loud)
+        self._steady.hear(heard)
         if self._open is None:
-            self._pre_roll.append(frame)
-            yield from self._maybe_open()
+            self._wait(frame)
+            if not self._background.warming_up:
+                yield from self._maybe_open()
         else:
             self._open.frames.append(frame)
-            yield from self._go_on(self._open, voiced, loud)
-        self._follow_floor(level)
+            yield from self._go_on(self._open, heard, voiced, loud)
         kind = self._open.kind if self._open else None
+        self._background.follow(rises=kind != "speech")
         yield LevelMeasured(
-            level_dbfs=level, noise_floor_dbfs=self._floor, threshold_dbfs=threshold, voiced=voiced, open_kind=kind
+            level_dbfs=heard.level_dbfs,
+            noise_floor_dbfs=heard.floor_dbfs,
+            threshold_dbfs=threshold,
+            voiced=voiced,
+            open_kind=kind,
+            novelty_db=heard.novelty_db,
         )
 
-    def _follow_floor(self, level: float) -> None:
-        if self._open is not None and self._open.kind == "speech" and level > self._floor:
-            return  # a long speech is no noise to get used to
-        rate = FLOOR_FALL if level < self._floor else FLOOR_RISE
-        self._floor += rate * (max(level, SILENCE_DBFS) - self._floor)
+    def so_far(self) -> AudioWindow | None:
+        """What was heard of the open window, as if it ended now; the final one will have the same id."""
+        return self._record(self._open, "silence") if self._open else None
+
+    def _is_loud(self, heard: Heard, threshold: float) -> bool:
+        s = self.settings
+        stands_out = heard.level_dbfs > threshold or heard.novelty_db > s.sound_margin_db
+        loud = stands_out and heard.level_dbfs > s.sound_min_dbfs
+        return loud and (self._open is not None or self._steady.is_more(heard))
+
+    def _wait(self, frame: np.ndarray) -> None:
+        if len(self._pre_roll) == self._pre_roll.maxlen:
+            self._repeated = max(0, self._repeated - 1)
+        self._pre_roll.append(frame)
+
+    def _speech_begins(self) -> bool:
+        return sum(self._recent_voiced) >= frames(self.settings.start_voiced_s)
+
+    def _hand_to_speech(self, window: _Open) -> Iterator[Event | AudioWindow]:
+        """Somebody speaks: a sound that has just begun was the beginning of it, any other ends here."""
+        pre_roll = self._pre_roll.maxlen or 1
+        if len(window.frames) <= 2 * pre_roll:
+            window.kind = "speech"
+            return
+        voiced, loud = sum(self._recent_voiced), sum(self._recent_loud)
+        yield from self.flush("speech")
+        speech = self._begin("speech", window.frames[-pre_roll:], pre_roll)
+        speech.voiced, speech.loud = voiced, loud
+        yield WindowOpened(window=speech.id, kind="speech", start_s=round(speech.start_s, 3))
 
     def _maybe_open(self) -> Iterator[Event]:
         s = self.settings
-        speech = sum(self._recent_voiced) >= frames(s.start_voiced_s) and any(self._recent_loud)
+        speech = self._speech_begins()
         # The sound gate is quicker; what may yet turn out to be speech is left to the other one.
         maybe_speech = 2 * sum(self._recent_voiced) > len(self._recent_loud)
         loud = len(self._recent_loud) == self._recent_loud.maxlen and all(self._recent_loud)
-        sound = s.sounds and loud and not maybe_speech
-        if not (speech or sound):
-            return
-        self._count += 1
-        kind: WindowKind = "speech" if speech else "sound"
-        start_s = (self._heard - len(self._pre_roll)) * FRAME_S
-        self._open = _Open(self._count, kind, start_s, list(self._pre_roll))
-        self._open.voiced, self._open.loud = sum(self._recent_voiced), sum(self._recent_loud)
-        self._pre_roll.clear()
-        yield WindowOpened(window=self._count, kind=kind, start_s=round(start_s, 3))
+        sound = s.sounds and (loud or self._steady.update_due) and not maybe_speech
+        if speech or sound:
+            window = self._begin("speech" if speech else "sound", list(self._pre_roll), self._repeated)
+            window.voiced, window.loud = sum(self._recent_voiced), sum(self._recent_loud)
+            yield WindowOpened(window=window.id, kind=window.kind, start_s=round(window.start_s, 3))
 
-    def _go_on(self, window: _Open, voiced: bool, loud: bool) -> Iterator[Event | AudioWindow]:
+    def _begin(self, kind: WindowKind, heard: list[np.ndarray], overlap: int) -> _Open:
+        self._count += 1
+        self._open = _Open(self._count, kind, (self._heard - len(heard)) * FRAME_S, heard, overlap)
+        self._steady.begin()
+        self._pre_roll.clear()
+        return self._open
+
+    def _go_on(self, window: _Open, heard: Heard, voiced: bool, loud: bool) -> Iterator[Event | AudioWindow]:
         window.voiced += voiced
         window.loud += loud
-        if window.kind == "sound" and self._mostly_voiced(window):
-            window.kind = "speech"
-        active = voiced if window.kind == "speech" else loud
+        if window.kind == "sound" and self._speech_begins():
+            yield from self._hand_to_speech(window)
+            return
+        active = self._is_talking(window, heard, voiced) if window.kind == "speech" else loud or self._steady.on
         window.quiet = 0 if active else window.quiet + 1
+        yield from self._pause_or_resume(window)
         if window.quiet >= frames(self.settings.end_silence_s):
             yield from self.flush("silence")
         elif len(window.frames) >= frames(self.settings.max_window_s):
-            yield from self.flush("max_window")
+            yield from self._split(window)
+        elif window.kind == "sound" and self._steady.goes_on:
+            self._steady.told()
+            yield from self.flush("steady")
+
+    def _is_talking(self, window: _Open, heard: Heard, voiced: bool) -> bool:
+        if not voiced:
+            return False
+        rate = TALKER_RISE if heard.level_dbfs > window.talker_dbfs else TALKER_FALL
+        window.talker_dbfs += rate * (heard.level_dbfs - window.talker_dbfs)
+        return heard.level_dbfs > window.talker_dbfs - self.settings.speech_drop_db
+
+    def _pause_or_resume(self, window: _Open) -> Iterator[Event]:
+        pausing = window.kind == "speech" and window.quiet >= frames(self.settings.speculate_after_s)
+        if pausing and not window.paused:
+            yield WindowPaused(window=window.id, silence_s=round(window.quiet * FRAME_S, 3))
+        elif window.paused and not pausing:
+            yield WindowResumed(window=window.id)
+        window.paused = pausing
+
+    def _split(self, window: _Open) -> Iterator[Event | AudioWindow]:
+        """End a full window and go on in a new one that begins with its last second."""
+        again = window.frames[-frames(self.settings.overlap_s) :] if self.settings.overlap_s else []
+        yield from self.flush("max_window")
+        following = self._begin(window.kind, list(again), len(again))
+        following.talker_dbfs, following.quiet = window.talker_dbfs, window.quiet
+        yield WindowOpened(window=following.id, kind=following.kind, start_s=round(following.start_s, 3))
 
     def _mostly_voiced(self, window: _Open) -> bool:
         enough = window.voiced >= frames(self.settings.start_voiced_s)
         return enough and window.voiced >= SPEECH_SHARE * max(1, window.loud)
+
+    def _record(self, window: _Open, reason: WindowEnd) -> AudioWindow:
+        samples = np.concatenate(window.frames)
+        kind: WindowKind = "speech" if self._mostly_voiced(window) else "sound"
+        start_s, level = round(window.start_s, 3), round(level_dbfs(samples), 1)
+        overlap_s = round(window.overlap * FRAME_S, 3)
+        return AudioWindow(window.id, samples, kind, start_s, reason, level, self.source, overlap_s)
 
     def flush(self, reason: WindowEnd) -> Iterator[Event | AudioWindow]:
         """End the open window, if there is one, for the reason given."""
@@ -131,22 +213,23 @@ class Segmenter:
             return
         self._recent_voiced.clear()
         self._recent_loud.clear()
-        samples = np.concatenate(window.frames)
-        kind: WindowKind = "speech" if self._mostly_voiced(window) else "sound"
-        active = window.voiced if kind == "speech" else window.loud
-        level = round(level_dbfs(samples), 1)
-        closed = AudioWindow(window.id, samples, kind, round(window.start_s, 3), reason, level, self.source)
+        # A word may have begun softly while the window waited for its end: the next one gets that, too.
+        if reason == "silence":
+            self._pre_roll.extend(window.frames[-window.quiet :])
+        self._repeated = len(self._pre_roll)
+        closed = self._record(window, reason)
         yield WindowClosed(
             window=window.id,
-            kind=kind,
+            kind=closed.kind,
             reason=reason,
             start_s=closed.start_s,
             duration_s=round(closed.duration_s, 3),
-            level_dbfs=level,
+            level_dbfs=closed.level_dbfs,
         )
-        if active * FRAME_S < self.settings.min_active_s:
+        active = window.voiced if closed.kind == "speech" else window.loud
+        if active * FRAME_S < self.settings.min_active_s and not self._steady.on:
             yield WindowDropped(window=window.id, reason="too short")
-        elif kind == "speech" or self.settings.sounds:
+        elif self.settings.sounds or "speech" in (window.kind, closed.kind):  # in doubt the model itself decides
             yield closed
         else:
             yield WindowDropped(window=window.id, reason="no speech, and the profile ignores sounds")

@@ -1,4 +1,4 @@
-"""Is this frame voiced? webrtcvad behind a one-method interface, so that tests can script the answer."""
+"""Is this frame voiced? Detectors behind a one-method interface, so that tests can script the answer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from assistant.profile import HearingSettings
 from assistant.records import SAMPLE_RATE
 
 
@@ -30,3 +31,16 @@ class WebRtcDetector:
     def is_speech(self, frame: np.ndarray) -> bool:
         pcm = (np.clip(frame, -1.0, 1.0) * 32_767).astype("<i2").tobytes()
         return bool(self._vad.is_speech(pcm, SAMPLE_RATE))
+
+
+def make_detector(settings: HearingSettings) -> VoiceDetector:
+    """The detector that a profile chooses.
+
+    Raises:
+        UserError: its packages are not installed.
+    """
+    if settings.detector == "silero":
+        from assistant.audio.silero import SileroDetector
+
+        return SileroDetector(settings.silero_threshold)
+    return WebRtcDetector(settings.aggressiveness)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
-from assistant.audio.segmenter import SILENCE_DBFS, level_dbfs
+from assistant.audio.background import SILENCE_DBFS, level_dbfs
 from assistant.audio.source import read_wave
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_turns

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from assistant.audio.background import level_dbfs
 from assistant.audio.devices import input_devices
 from assistant.audio.level_report import report
 from assistant.audio.microphone import MicrophoneSource
-from assistant.audio.segmenter import level_dbfs
 from assistant.commands.output import print_json, print_rows
 from assistant.errors import UserError
 from assistant.events import DeviceStateChanged

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from assistant.audio.vad import WebRtcDetector
+from assistant.audio.vad import make_detector
 from assistant.commands.keeping import keeping
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_source, make_turns
@@ -60,7 +60,7 @@ def run(
     with keeping(chosen, source, show, record) as kept:
         turns = make_turns(chosen, lambda name, message: kept.emit(ErrorRaised(source=name, message=message)))
         kept.attach(turns)
-        detector = kept.tap(WebRtcDetector(chosen.hearing.aggressiveness))
+        detector = kept.tap(make_detector(chosen.hearing))
         session = Session(kept.source, detector, turns, kept.emit)
         _listen(session, seconds)
     if session.reason == "interrupted":

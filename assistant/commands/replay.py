@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from assistant.audio.vad import WebRtcDetector
+from assistant.audio.vad import make_detector
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_host, make_turns
 from assistant.profile import Profile, load
@@ -24,7 +24,7 @@ def run(folder: Path, profile: str | None, live: bool, as_json: bool) -> None:
     if not recorded.complete:
         complain(f"{folder} was cut off before its session ended; what is there is replayed")
     turns = _turns(recorded, chosen, live)
-    detector = WebRtcDetector(chosen.hearing.aggressiveness)
+    detector = make_detector(chosen.hearing)
     with _progress(recorded.frames) as heard:
         now = replay(ReplaySource(recorded), detector, turns, heard)
     pairs = compare(rows(recorded.events), now)

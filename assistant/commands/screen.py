@@ -6,7 +6,7 @@ import sys
 
 from assistant import first_run
 from assistant.audio.tap import Tap
-from assistant.audio.vad import VoiceDetector, WebRtcDetector
+from assistant.audio.vad import VoiceDetector, make_detector
 from assistant.commands.setup import make_source
 from assistant.errors import UserError
 from assistant.events import ErrorRaised, Event
@@ -32,7 +32,7 @@ def run(profile: str, input_: str | None, safe: bool) -> None:
     with HistoryWriter(chosen, told) as history:
 
         def detector(profile: Profile) -> VoiceDetector:
-            return Tap(WebRtcDetector(profile.hearing.aggressiveness), history.hear)
+            return Tap(make_detector(profile.hearing), history.hear)
 
         def wipe() -> str:
             history.wipe()

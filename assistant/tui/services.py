@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from assistant.audio.source import Source
-from assistant.audio.vad import VoiceDetector, WebRtcDetector
+from assistant.audio.vad import VoiceDetector, make_detector
 from assistant.commands.setup import make_source, make_turns
 from assistant.errors import UserError
 from assistant.events import Event
@@ -93,7 +93,7 @@ class Services:
     """
 
     load_turns: Callable[[Profile, Report], Turns] = make_turns
-    detector: Callable[[Profile], VoiceDetector] = lambda profile: WebRtcDetector(profile.hearing.aggressiveness)
+    detector: Callable[[Profile], VoiceDetector] = lambda profile: make_detector(profile.hearing)
     open_source: Callable[[str | None, Profile], Source] = patient_source
     microphones: Callable[[], list[Microphone]] = list_microphones
     play: Callable[[np.ndarray, Callable[[], bool]], None] = play

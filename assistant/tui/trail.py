@@ -13,6 +13,8 @@ from assistant.events import (
     WindowClosed,
     WindowDropped,
     WindowOpened,
+    WindowPaused,
+    WindowResumed,
 )
 from assistant.profile import HearingSettings
 from assistant.records import WindowKind
@@ -76,6 +78,8 @@ class Trail:
             story = self._story(event.window, hearing, profile)
             story.closed = event
             return self._next_turn(story)
+        if isinstance(event, (WindowPaused, WindowResumed)):  # the window is still open
+            return None
         return self._answered(event)
 
     def _answered(self, event: Event) -> TurnStory | None:

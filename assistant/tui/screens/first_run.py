@@ -14,7 +14,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, OptionList, ProgressBar, Static
 from textual.widgets.option_list import Option
 
-from assistant.audio.segmenter import level_dbfs
+from assistant.audio.background import level_dbfs
 from assistant.errors import UserError
 from assistant.first_run import TEST_S, verdict, write_profile
 from assistant.profile import Profile

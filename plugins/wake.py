@@ -47,7 +47,7 @@ def token_generated(skill: Skill, text: str, state: State) -> str | None:
     """Nobody reads along while the assistant waits."""
     if skill.name != "wake":
         return None
-    state["heard"] += text
+    state["heard"] = state.get("heard", "") + text
     return ""
 
 

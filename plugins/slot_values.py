@@ -29,7 +29,8 @@ def integer(said: str) -> int | None:
 
 def duration(said: str) -> str | None:
     """ISO 8601: "an hour and a half" is PT1H30M."""
-    text = re.sub(r"\b(half|quarter)( of)? an? ", lambda part: f"{PARTS[part[1]]} ", digits(said))
+    text = digits(re.sub(r"\bsecond\b", "seconds", said))  # else it is the 2nd
+    text = re.sub(r"\b(half|quarter)( of)? an? ", lambda part: f"{PARTS[part[1]]} ", text)
     text = re.sub(r"\ban? (?=\w+ and a half)|\ban? (?!half)", "1 ", text)
     text = re.sub(r"(\d+)( \w+?)?( and a half| 1/2)\b", r"\1.5\2", text)
     parts = re.findall(rf"(\d+(?:\.\d+)?)[ -]?({'|'.join(UNITS)})", text)
@@ -41,7 +42,7 @@ def time(said: str) -> str | None:
     """HH:MM: "half past seven in the evening" is 19:30."""
     text = digits(said)
     for word, clock in CLOCK.items():
-        if word in text:
+        if re.search(rf"\b{word}\b", text):
             return clock
     hour, minute = _clock(text)
     if re.search(LATER, text) and hour < 12:
@@ -56,7 +57,7 @@ def _clock(text: str) -> tuple[int, int]:
     text = re.sub(r"\bhalf\b", "30", re.sub(r"\b(a )?quarter\b", "15", text))
     if found := re.search(r"(\d+)(?: minutes?)? (past|after|to|before) (\d+)", text):
         minute, hour = int(found[1]), int(found[3])
-        return (hour, minute) if found[2] in {"past", "after"} else ((hour - 1) % 24, 60 - minute)
+        return (hour, minute) if found[2] in {"past", "after"} else ((hour - 2) % 12 + 1, 60 - minute)
     found = re.search(r"\b(\d{1,2})(?:[: .](?:oh )?(\d{1,2}))?\b", text)
     return (int(found[1]), int(found[2] or 0)) if found else (99, 0)
 

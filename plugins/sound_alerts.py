@@ -19,7 +19,7 @@ class Alert(BaseModel, extra="forbid", frozen=True):
 DEFAULT = {
     "Doorbell": Alert(words=("doorbell", "bell")),
     "Alarm": Alert(words=("alarm", "siren", "beep"), cooldown_s=20),
-    "Baby": Alert(words=("baby", "babies", "infant", "crying")),
+    "Baby": Alert(words=("baby", "babies", "infant"), times=2),
     "Running water": Alert(words=("water", "tap", "faucet"), times=2),
 }
 
@@ -51,8 +51,8 @@ def register_skills() -> list[Skill]:
 def consume_response(
     window: AudioWindow, skill: Skill, response: Response, settings: Settings, state: State
 ) -> Response | None:
-    if skill.name not in settings.after or window.kind != "sound":
-        return None
+    if skill.name not in settings.after or (window.kind == "speech" and "speech" in skill.kinds):
+        return None  # words that somebody says are no sound
     due = [name for name, alert in settings.alerts.items() if _is_due(name, alert, window, response.text, state)]
     if not due:
         return None

@@ -6,8 +6,6 @@ from pydantic import BaseModel, Field
 
 from assistant import Ask, AudioWindow, Prompt, Response, Skill, State, Turn, hookimpl
 
-SPEECH = frozenset({"speech"})
-
 
 class Settings(BaseModel, extra="forbid", frozen=True):
     minutes: float = Field(5.0, gt=0, description="how far the summary looks back")
@@ -27,7 +25,9 @@ def register_skills(settings: Settings) -> list[Skill]:
     asked = f"Sum up all of what was said in at most {settings.sentences} sentences."
     return [
         Skill("summary", "Sums up the last minutes", asked, settings={"max_new_tokens": 40 * settings.sentences}),
-        Skill("keywords", "Names the words that matter", "Give the keywords of what is said.", SPEECH),
+        Skill(
+            "keywords", "Names the words that matter", "Give the keywords of what is said.", kinds=frozenset({"speech"})
+        ),
     ]
 
 

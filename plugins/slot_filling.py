@@ -1,76 +1,39 @@
-"""Fills a schema given in the profile from what is said, and emits a typed record that always fits it.
+"""Fills the profile's schema from what is said, asks for what is missing, and emits a typed record.
 
-The answer is generated under a regular expression made from the schema, so it is valid by construction;
-what is left is to turn the words of a number into a number.
+The answer is generated under a regular expression made from the schema, so it is valid by construction; what is left
+is to turn words into values. The record goes out as an event, and if the profile says so to a file or a webhook.
 """
 
 import json
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
-from pydantic import BaseModel, Field, field_validator
+from assistant_plugins.slot_schema import Schema
+from pydantic import BaseModel, Field, model_validator
 
-from assistant import Prompt, Response, Skill, hookimpl
+from assistant import AudioWindow, Prompt, Record, Response, Show, Skill, State, Write, hookimpl
 
-Kind = str | tuple[str, ...]  # "text", "integer", "number", "boolean", or the allowed values
-PATTERNS = {
-    "text": r'"[^"\\\n]{1,40}"',
-    "integer": r"-?\d{1,6}",
-    "number": r"-?\d{1,6}(\.\d{1,3})?",
-    "boolean": r"(true|false)",
-}
-DEFAULT_SCHEMA: dict[str, Any] = {"date": "text", "time": "text", "person": "text", "place name": "text"}
-
-
-@dataclass(frozen=True)
-class Schema:
-    """Field names and kinds, in the order in which they are asked."""
-
-    fields: Mapping[str, Kind]
-
-    @property
-    def instruction(self) -> str:
-        listed = "; ".join(self.fields)
-        return f"Fill in the fields from the speech as JSON, null if not said. Fields: {listed}."
-
-    @property
-    def pattern(self) -> str:
-        """A regular expression that exactly the valid records match."""
-        pairs = (f'"{re.escape(name)}": ({_value_pattern(kind)}|null)' for name, kind in self.fields.items())
-        return r"\{" + ", ".join(pairs) + r"\}"
-
-    def record(self, text: str) -> dict[str, Any] | None:
-        """The typed record, or None if the answer was cut off before it was whole."""
-        if not re.fullmatch(self.pattern, text):
-            return None
-        values: dict[str, Any] = json.loads(text)
-        return values
-
-
-def _value_pattern(kind: Kind) -> str:
-    if isinstance(kind, tuple):
-        return "|".join(re.escape(json.dumps(value)) for value in kind)
-    return PATTERNS[kind]
+DEFAULT_SCHEMA = Schema.model_validate({"date": "text", "time": "text", "person": "text", "place name": "text"})
+POST_S = 1.5  # of the two seconds that a plugin has after an answer
 
 
 class Settings(BaseModel, extra="forbid", frozen=True):
-    fields: Mapping[str, Any] = Field(DEFAULT_SCHEMA, alias="schema", min_length=1)
-    """Field names with `text`, `integer`, `number`, `boolean` or the list of allowed values."""
+    fields: Schema = Field(DEFAULT_SCHEMA, alias="schema", description="JSON Schema, or fields and their types")
+    name: str = Field("record", description="of the record in the event stream")
+    wait_s: float = Field(20.0, gt=0, description="how long a question for a missing value stays open")
+    jsonl: str = Field("", description="a file that each whole record is appended to, as a line of JSON")
+    webhook: str = Field("", description="an address that each whole record is posted to")
+    hosts: tuple[str, ...] = Field(("localhost", "127.0.0.1", "::1"), description="where it may be")
 
-    @field_validator("fields")
-    @classmethod
-    def _known_kinds(cls, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        for name, kind in fields.items():
-            if not (isinstance(kind, list) and kind) and not (isinstance(kind, str) and kind in PATTERNS):
-                raise ValueError(f"{name}: {kind!r} is no type; use {', '.join(PATTERNS)} or a list of values")
-        return fields
-
-    @property
-    def schema_(self) -> Schema:
-        kinds = {name: tuple(map(str, kind)) if isinstance(kind, list) else kind for name, kind in self.fields.items()}
-        return Schema(kinds)
+    @model_validator(mode="after")
+    def _stays_here(self) -> Self:
+        address = urlsplit(self.webhook)
+        if self.webhook and (address.scheme not in {"http", "https"} or address.hostname not in self.hosts):
+            raise ValueError(f"webhook: {self.webhook} is not on {', '.join(self.hosts)}; add its host to `hosts`")
+        return self
 
 
 @hookimpl
@@ -80,30 +43,74 @@ def settings_model() -> type[BaseModel]:
 
 @hookimpl
 def register_skills(settings: Settings) -> list[Skill]:
-    schema = settings.schema_
+    schema = settings.fields
     return [
         Skill(
             name="slot-filling",
             description="Fills the profile's schema from the speech and emits a typed record",
             instruction=schema.instruction,
             kinds=frozenset({"speech"}),
-            settings={"max_new_tokens": 40 + 50 * len(schema.fields)},
+            settings={"max_new_tokens": 40 + 50 * len(schema.properties)},
         )
     ]
 
 
 @hookimpl
-def shape_prompt(skill: Skill, prompt: Prompt, settings: Settings) -> Prompt | None:
+def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt, settings: Settings, state: State) -> Prompt | None:
     if skill.name != "slot-filling":
         return None
-    return replace(prompt, settings=replace(prompt.settings, pattern=settings.schema_.pattern))
+    schema, _ = _asked(window, settings, state)
+    options = replace(prompt.settings, pattern=schema.pattern)
+    return replace(prompt, instruction=schema.instruction, settings=options)
 
 
 @hookimpl
-def consume_response(skill: Skill, response: Response, settings: Settings) -> Response | None:
+def consume_response(
+    window: AudioWindow, skill: Skill, response: Response, settings: Settings, state: State
+) -> Response | None:
     if skill.name != "slot-filling":
         return None
-    record = settings.schema_.record(response.text)
-    if record is None:
+    schema, pending = _asked(window, settings, state)
+    said = schema.record(response.text)
+    if said is None:
         raise ValueError(f"the record was cut off after {response.tokens} tokens: {response.text[-40:]!r}")
-    return replace(response, slots=record)
+    record = pending | said
+    state.pop("pending", None)
+    missing = settings.fields.missing(record)
+    if not missing:
+        return replace(response, text=json.dumps(record), slots=record, actions=tuple(_outputs(record, settings)))
+    if any(value is not None for value in said.values()):  # asks on while there is something to go on with
+        state["pending"], state["until_s"] = record, window.start_s + window.duration_s + settings.wait_s
+        question = settings.fields.properties[missing[0]].description or f"What is the {missing[0]}?"
+        response = replace(response, actions=(Show(question),))
+    return replace(response, text=json.dumps(record), slots=record)
+
+
+def _asked(window: AudioWindow, settings: Settings, state: State) -> tuple[Schema, dict[str, Any]]:
+    """What this window is asked for, and the record that waits for it: only the missing part of one that waits."""
+    pending = state.get("pending")
+    if pending is None or window.start_s > state["until_s"]:
+        return settings.fields, {}
+    return settings.fields.only(settings.fields.missing(pending)), pending
+
+
+def _outputs(record: dict[str, Any], settings: Settings) -> list[Record | Write | Show]:
+    done: list[Record | Write | Show] = [Record(settings.name, record)]
+    if settings.jsonl:
+        done.append(Write(settings.jsonl, json.dumps(record) + "\n"))
+    if settings.webhook:
+        try:
+            _post(settings.webhook, record)
+        except (URLError, OSError) as error:
+            done.append(Show(f"{settings.webhook} did not take the record: {error}"))
+    return done
+
+
+class _StayHere(HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """The host that the profile allows may not send the record on to another."""
+
+
+def _post(address: str, record: dict[str, Any]) -> None:
+    request = Request(address, json.dumps(record).encode(), {"Content-Type": "application/json"})
+    build_opener(ProxyHandler({}), _StayHere).open(request, timeout=POST_S).close()

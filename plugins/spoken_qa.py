@@ -1,6 +1,25 @@
-"""Answers the question that is asked aloud."""
+"""Answers the question that is asked aloud; if something sounds behind the voice, with regard to that."""
 
-from assistant import Skill, hookimpl
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from assistant import AudioWindow, Prompt, Skill, hookimpl
+
+FRAME = 480  # samples, 30 ms
+WITH_BACKGROUND = "Please answer the speaker's question in detail based on the background sound."
+
+
+class Settings(BaseModel, extra="forbid", frozen=True):
+    background: Literal["auto", "always", "never"] = Field("auto", description="whether the background is asked about")
+    background_db: float = Field(15.0, gt=0, description="auto: so little below the voice, a background counts")
+
+
+@hookimpl
+def settings_model() -> type[BaseModel]:
+    return Settings
 
 
 @hookimpl
@@ -14,3 +33,22 @@ def register_skills() -> list[Skill]:
             settings={"max_new_tokens": 80, "repetition_penalty": 1.1},
         )
     ]
+
+
+@hookimpl
+def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt, settings: Settings) -> Prompt | None:
+    """The co-reasoning prompt of the paper, where there is a background to reason about."""
+    if skill.name != "spoken-qa" or settings.background == "never":
+        return None
+    if settings.background == "auto" and depth_db(window.samples) > settings.background_db:
+        return None
+    return replace(prompt, instruction=WITH_BACKGROUND)
+
+
+def depth_db(samples: np.ndarray) -> float:
+    """How far the quietest tenth of a window lies below the loudest; pauses between words are that quiet."""
+    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
+    if not len(frames):
+        return float("inf")
+    levels = 10.0 * np.log10(np.mean(frames**2, axis=1) + 1e-10)
+    return float(np.percentile(levels, 90) - np.percentile(levels, 10))

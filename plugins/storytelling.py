@@ -1,11 +1,11 @@
-"""Tells a short story about what is heard: words, sounds or music. The next window goes on where it ended."""
+"""Tells a short story about what is heard: words, sounds or music. "Go on" gets its next part."""
 
 import re
 from dataclasses import replace
 
 from pydantic import BaseModel, Field
 
-from assistant import Prompt, Response, Skill, Turn, hookimpl
+from assistant import AudioWindow, Prompt, Response, Skill, Turn, hookimpl
 
 TOKENS_PER_SENTENCE = 30
 
@@ -13,7 +13,9 @@ TOKENS_PER_SENTENCE = 30
 class Settings(BaseModel, extra="forbid", frozen=True):
     sentences: int = Field(4, ge=1, le=40)
     style: str = Field("", max_length=80, description='for example "a fairy tale"')
+    language: str = Field("", max_length=40, description='for example "German"; the model must speak it')
     continue_for: int = Field(1, ge=0, description="earlier parts that stand before the next one")
+    go_on_s: float = Field(3.0, ge=0, description='words this short, pauses included, after a story mean "go on"')
 
 
 @hookimpl
@@ -22,13 +24,12 @@ def settings_model() -> type[BaseModel]:
 
 
 @hookimpl
-def register_skills(settings: Settings) -> list[Skill]:
-    style = f" Tell it as {settings.style}." if settings.style else ""
+def register_skills() -> list[Skill]:
     return [
         Skill(
             name="storytelling",
             description="Tells a short story about what is heard",
-            instruction=f"Tell a short story about what you hear.{style}",
+            instruction="Tell a short story about what you hear.",
             settings={"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.15},
             prompts={"de": "Erzähle eine kurze Geschichte über das, was du hörst."},
         )
@@ -36,13 +37,20 @@ def register_skills(settings: Settings) -> list[Skill]:
 
 
 @hookimpl
-def shape_prompt(skill: Skill, prompt: Prompt, turns: tuple[Turn, ...], settings: Settings) -> Prompt | None:
+def shape_prompt(
+    window: AudioWindow, skill: Skill, prompt: Prompt, turns: tuple[Turn, ...], settings: Settings
+) -> Prompt | None:
     if skill.name != "storytelling":
         return None
-    limit = min(prompt.settings.max_new_tokens * 4, settings.sentences * TOKENS_PER_SENTENCE)
-    told = [turn for turn in turns if turn.skill == "storytelling"][-settings.continue_for :]
-    history = tuple((turn.instruction, turn.text) for turn in told) if settings.continue_for else ()
-    return replace(prompt, settings=replace(prompt.settings, max_new_tokens=limit), history=history)
+    told = [turn for turn in turns if turn.skill == "storytelling"]
+    history = tuple((turn.instruction, turn.text) for turn in told[max(0, len(told) - settings.continue_for) :])
+    go_on = told and window.kind == "speech" and window.duration_s <= settings.go_on_s
+    wanted = ["Go on with the story." if go_on else prompt.instruction]
+    wanted += [f"Tell it as {settings.style}."] if settings.style else []
+    wanted += [f"Tell it in {settings.language}."] if settings.language else []
+    limit = settings.sentences * TOKENS_PER_SENTENCE
+    options = replace(prompt.settings, max_new_tokens=limit)
+    return replace(prompt, instruction=" ".join(wanted), settings=options, history=history)
 
 
 @hookimpl

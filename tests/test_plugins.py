@@ -53,6 +53,13 @@ def test_the_bundled_skills_come_by_entry_point_and_are_listed_without_import():
         "storytelling",
         "spoken-qa",
         "slot-filling",
+        "captions",
+        "sound-alerts",
+        "music",
+        "translate",
+        "summary",
+        "wake",
+        "chat",
     }
 
 
@@ -141,12 +148,6 @@ def test_a_story_ends_with_a_whole_sentence(host):
     skill = host.skill("storytelling")
     told = Response("A dog barked. It ran away. Then the", skill.name, Prompt(""), 1, Timings())
     assert host.consume(window(), skill, told).text == "A dog barked. It ran away."
-
-
-def test_captions_put_sounds_in_brackets():
-    host = PluginHost(with_settings({"describe": {"brackets": True}}), lambda n, m: None)
-    heard = Response("A dog barks.", "describe", Prompt(""), 1, Timings())
-    assert host.consume(window(), host.skill("describe"), heard).text == "[a dog barks]"
 
 
 def test_a_skill_is_described_for_lists(host):

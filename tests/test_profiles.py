@@ -78,7 +78,7 @@ def test_an_unknown_parent_names_the_line(write):
 def test_a_users_file_wins_over_a_bundled_one(write):
     write("default", "extends: captions\nname: default\n")
     assert available()["default"].origin == "user"
-    assert load("default").answer.speech == "transcribe"
+    assert load("default").answer.speech == "captions"
 
 
 def test_a_list_is_no_profile(write):

@@ -351,7 +351,7 @@ def test_the_commands_record_and_replay(monkeypatch, tmp_path, host):
     other = run("replay", folder, "--profile", "captions", "--json")
     row, summary = [json.loads(line) for line in other.stdout.splitlines()]
     assert other.exit_code == 1
-    assert row["changes"]["skill"] == {"recorded": "spoken-qa", "replayed": "transcribe"}
+    assert row["changes"]["skill"] == {"recorded": "spoken-qa", "replayed": "captions"}
     assert (summary["windows"], summary["different"]) == (1, 1)
     monkeypatch.setattr("assistant.commands.setup.load_core", lambda settings: FakeCore("bye"))
     live = run("replay", folder, "--live")

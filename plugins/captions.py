@@ -1,0 +1,51 @@
+"""Live captions: what is said as text, what else is heard in brackets, for people who cannot hear it."""
+
+import re
+from dataclasses import replace
+
+from pydantic import BaseModel, Field
+
+from assistant import AudioWindow, Prompt, Response, Skill, hookimpl
+
+
+class Settings(BaseModel, extra="forbid", frozen=True):
+    brackets: str = Field("[]", min_length=2, max_length=2, description="what stands around a sound")
+    most_words: int = Field(8, ge=1, description="of a sound's tag")
+
+
+@hookimpl
+def settings_model() -> type[BaseModel]:
+    return Settings
+
+
+@hookimpl
+def register_skills() -> list[Skill]:
+    return [
+        Skill(
+            name="captions",
+            description="Writes down what is said, and sounds in brackets: [dog barking]",
+            instruction="Transcribe the speech.",
+            settings={"max_new_tokens": 120, "repetition_penalty": 1.05},
+        )
+    ]
+
+
+@hookimpl
+def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt) -> Prompt | None:
+    if skill.name != "captions" or window.kind == "speech":
+        return None
+    return replace(prompt, instruction="Describe the sound.", settings=replace(prompt.settings, max_new_tokens=40))
+
+
+@hookimpl
+def consume_response(window: AudioWindow, skill: Skill, response: Response, settings: Settings) -> Response | None:
+    if skill.name != "captions" or window.kind == "speech" or not response.text:
+        return None
+    return replace(response, text=settings.brackets[0] + tag(response.text, settings.most_words) + settings.brackets[1])
+
+
+def tag(description: str, most_words: int) -> str:
+    """A description as a tag: "A dog is barking." becomes "dog barking"."""
+    first = re.split(r"[.!?;]", description.strip(), maxsplit=1)[0].lower()
+    short = re.sub(r"^(there (is|are) )?((a|an|the|some) )?", "", first)
+    return " ".join(re.sub(r" (is|are) ", " ", short).split()[:most_words])

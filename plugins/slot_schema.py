@@ -1,0 +1,114 @@
+"""What a record looks like: JSON Schema (an object of plain values), or a short list of fields and types."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from assistant_plugins.slot_values import FORMATS, integer, number
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand point minus and"
+)
+SPOKEN_NUMBER = rf'"({WORDS.replace(" ", "|")})( ({WORDS.replace(" ", "|")})){{0,6}}"'
+PATTERNS = {
+    "string": r'"[^"\\\n]{1,40}"',
+    "integer": rf"(-?\d{{1,6}}|{SPOKEN_NUMBER})",
+    "number": rf"(-?\d{{1,6}}(\.\d{{1,3}})?|{SPOKEN_NUMBER})",
+    "boolean": r"(true|false)",
+}
+SHORT = {"text": "string"} | {name: name for name in PATTERNS}  # types in the short list; formats are there, too
+
+
+class Property(BaseModel):
+    """One field. `description` is what is asked when a required one is missing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["string", "integer", "number", "boolean"] = "string"
+    enum: tuple[str, ...] = ()
+    format: Literal["", "date", "time", "date-time", "duration"] = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    title: str = ""
+    description: str = ""
+
+    @property
+    def pattern(self) -> str:
+        """A regular expression of the values that the model may say."""
+        return "|".join(re.escape(json.dumps(value)) for value in self.enum) or PATTERNS[self.type]
+
+    def value(self, said: Any) -> Any:
+        """The typed value, or None if what was said is none."""
+        if self.format and said is not None:
+            return FORMATS[self.format](said)
+        if self.type not in {"integer", "number"} or said is None:
+            return said
+        value = (integer if self.type == "integer" else number)(str(said))
+        low, high = self.minimum, self.maximum
+        outside = value is not None and ((low is not None and value < low) or (high is not None and value > high))
+        return None if outside else value
+
+
+class Schema(BaseModel):
+    """Fields in the order in which they are asked for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    type: Literal["object"] = "object"
+    title: str = ""
+    properties: dict[str, Property] = Field(min_length=1)
+    required: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_list(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or isinstance(given.get("properties"), Mapping):
+            return given
+        return {"properties": {name: _short(name, kind) for name, kind in given.items()}}
+
+    @model_validator(mode="after")
+    def _required_exist(self) -> Schema:
+        for name in self.required:
+            if name not in self.properties:
+                raise ValueError(f"required: {name!r} is no property; there are: {', '.join(self.properties)}")
+        return self
+
+    @property
+    def instruction(self) -> str:
+        return f"Fill in the fields from the speech as JSON, null if not said. Fields: {'; '.join(self.properties)}."
+
+    @property
+    def pattern(self) -> str:
+        """A regular expression that exactly the records of this schema match."""
+        pairs = (f'"{re.escape(name)}": ({field.pattern}|null)' for name, field in self.properties.items())
+        return r"\{" + ", ".join(pairs) + r"\}"
+
+    def only(self, names: Iterable[str]) -> Schema:
+        """The part of it with these fields."""
+        return Schema(properties={name: self.properties[name] for name in names})
+
+    def record(self, text: str) -> dict[str, Any] | None:
+        """The typed record, or None if the answer was cut off before it was whole."""
+        if not re.fullmatch(self.pattern, text):
+            return None
+        said = json.loads(text)
+        return {name: field.value(said[name]) for name, field in self.properties.items()}
+
+    def missing(self, record: Mapping[str, Any]) -> list[str]:
+        """The required fields without a value."""
+        return [name for name in self.required if record.get(name) is None]
+
+
+def _short(name: str, kind: Any) -> Any:
+    if isinstance(kind, list) and kind:
+        return {"enum": [str(value) for value in kind]}
+    if isinstance(kind, str) and kind in FORMATS:
+        return {"format": kind}
+    if isinstance(kind, str) and kind in SHORT:
+        return {"type": SHORT[kind]}
+    raise ValueError(f"{name}: {kind!r} is no type; use {', '.join([*SHORT, *FORMATS])} or a list of values")

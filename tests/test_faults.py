@@ -112,8 +112,9 @@ def test_a_plugin_cannot_change_what_it_was_given(tmp_path, hook):
     stand = Stand(tmp_path / "plugins", hook, QUIET_FAULTS["mutates what it was given"])
     stand.drive()
     stand.unharmed()
-    asked = stand.turns.core.asked
-    assert {prompt.instruction for prompt in asked} == {"Answer the spoken question."}
+    instructions = {prompt.instruction for prompt in stand.turns.core.asked}
+    assert len(instructions) == 1
+    assert "CHANGED" not in instructions
     assert all(heard.window.samples.any() for heard in stand.turns.heard.values())
 
 

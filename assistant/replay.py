@@ -62,10 +62,12 @@ class ReplaySource:
         for number, frame in enumerate(cut(self._recorded.blocks()), 1):
             if stopped():
                 return
-            if number in self._cuts:
-                self.cut_now()  # the session does it after this frame, as it did then
+            if number - 1 in self._cuts:
+                self.cut_now()  # the session does it before it feeds this frame, as it did then
             yield frame
             yield from self._device.get(number, ())
+            if number == self._recorded.frames and number in self._cuts:
+                self.end = "manual"  # the session was stopped with an open window
 
     def dropped(self) -> int:
         return 0

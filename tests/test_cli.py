@@ -62,7 +62,7 @@ def test_the_screen_needs_a_terminal(assistant):
 def test_a_profile_with_an_unknown_skill_is_refused(assistant, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("extends: default\nanswer: {speech: singing}\n")
-    assert "no skill 'singing'; there are: describe" in one_line(assistant("profiles", "check", str(path)))
+    assert "no skill 'singing'; there are: captions" in one_line(assistant("profiles", "check", str(path)))
 
 
 def test_settings_for_a_plugin_that_is_not_there_are_refused(assistant, tmp_path):

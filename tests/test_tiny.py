@@ -92,7 +92,7 @@ def test_ask_answers_each_good_file_and_names_each_bad_one(assistant, tmp_path):
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [row["file"] for row in rows] == [files[1]]
     assert set(rows[0]) >= {"file", "skill", "prompt", "text", "audio_s", "timings_ms"}
-    assert set(rows[0]["timings_ms"]) == {"encode", "first_token", "total"}
+    assert set(rows[0]["timings_ms"]) == {"encode", "first_token", "total", "end_delay", "hooks"}
     said = result.stderr.strip().splitlines()
     assert len(said) == 3
     assert "is silent" in said[0]
@@ -110,9 +110,10 @@ def test_slots_come_out_typed_whatever_is_heard(assistant):
 def test_a_file_goes_through_the_same_loop_as_a_microphone(assistant):
     result = assistant("listen", "--input", str(EXAMPLES / "say-your-name.wav"), "--profile", "captions", "--json")
     events = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [e["event"] for e in events if e["event"] not in ("token", "turn_started")] == [
-        "listening", "window_opened", "window_closed", "response", "stopped",
-    ]  # fmt: skip
+    names = [e["event"] for e in events]
+    assert names[0] == "listening"
+    assert names[-1] == "stopped"
+    assert names.index("window_opened") < names.index("window_closed") < names.index("response")
     times = [event["t"] for event in events]
     assert times == sorted(times)
     assert result.returncode == 0

@@ -62,13 +62,11 @@ async def test_choosing_a_profile_shows_what_changes_and_enter_switches(profile)
         await pilot.press("o")
         await until(pilot, lambda: isinstance(screen.screen, ChooseProfile))
         await pilot.press("up")
-        await until(
-            pilot, lambda: "speech spoken-qa to transcribe" in str(screen.screen.query_one("#changes").render())
-        )
+        await until(pilot, lambda: "speech spoken-qa to chat" in str(screen.screen.query_one("#changes").render()))
         assert screen.profile.name == "default"
         await pilot.press("enter")
-        await until(pilot, lambda: "profile captions (bundled)" in shown(screen, StatusLine))
-        assert screen.loop.turns.profile.answer.speech == "transcribe"
+        await until(pilot, lambda: "profile chat (bundled)" in shown(screen, StatusLine))
+        assert screen.loop.turns.profile.answer.speech == "chat"
 
 
 async def test_an_edit_of_the_file_is_taken_over_and_an_invalid_one_is_not(write):

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+from assistant_plugins.transcribe import as_long_as_speech
 from pydantic import BaseModel, Field
 
 from assistant import AudioWindow, Prompt, Response, Skill, hookimpl
@@ -25,15 +26,17 @@ def register_skills() -> list[Skill]:
             name="captions",
             description="Writes down what is said, and sounds in brackets: [dog barking]",
             instruction="Transcribe the speech.",
-            settings={"max_new_tokens": 120, "repetition_penalty": 1.05},
+            settings={"max_new_tokens": 180, "repetition_penalty": 1.05},
         )
     ]
 
 
 @hookimpl
 def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt) -> Prompt | None:
-    if skill.name != "captions" or window.kind == "speech":
+    if skill.name != "captions":
         return None
+    if window.kind == "speech":
+        return as_long_as_speech(prompt, window)
     return replace(prompt, instruction="Describe the sound.", settings=replace(prompt.settings, max_new_tokens=40))
 
 

@@ -60,7 +60,10 @@ class HearingSettings(_Strict):
     silero_threshold: float = Field(0.5, gt=0, lt=1, description="a frame is voiced from this probability on")
     start_voiced_s: float = Field(0.2, gt=0, description="so much voice opens a window")
     end_silence_s: float = Field(0.7, gt=0, description="so much silence ends it")
-    speculate_after_s: float = Field(0.2, gt=0, description="so much silence lets an answer begin, in case it is over")
+    speculate_after_s: float = Field(
+        0.2, ge=0, description="so much silence lets an answer begin, in case it is over; 0 never"
+    )
+    barge_in_s: float = Field(0.5, ge=0, description="so much voice cancels the running answer; 0 never does")
     pre_roll_s: float = Field(0.6, ge=0)
     speech_margin_db: float = Field(10.0, ge=0, description="a voiced frame less above the floor is background")
     speech_drop_db: float = Field(20.0, gt=0, description="and one so far below the talker")

@@ -61,6 +61,15 @@ class SixteenBit:
         return self._source.dropped()
 
 
+def unhurried(profile: Profile) -> Profile:
+    """The profile that is recorded: what depends on the moment alone cannot be replayed.
+
+    No answer is begun before its window is over, and nobody interrupts one by talking on.
+    """
+    hearing = profile.hearing.model_copy(update={"speculate_after_s": 0.0, "barge_in_s": 0.0})
+    return profile.model_copy(update={"hearing": hearing})
+
+
 def to_16_bit(samples: np.ndarray) -> np.ndarray:
     """(n,) float32 in [-1, 1) to (n,) little-endian int16."""
     return np.clip(np.rint(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2")

@@ -12,19 +12,26 @@ from typing import Any
 from assistant.audio.segmenter import Segmenter
 from assistant.audio.source import Source
 from assistant.audio.vad import VoiceDetector
+from assistant.early import Early
 from assistant.errors import UserError
 from assistant.events import (
     DeviceStateChanged,
     ErrorRaised,
     Event,
     FramesDropped,
+    LevelMeasured,
     Listening,
     Responded,
     Stopped,
+    TokenGenerated,
     WindowDropped,
+    WindowOpened,
+    WindowPaused,
+    WindowResumed,
 )
 from assistant.records import AudioWindow
 from assistant.turns import Turns
+from assistant.voice import Voice
 
 Emit = Callable[[Event], None]
 WAITING_WINDOWS = 4  # a live loop further behind than this drops the oldest window, and says so
@@ -54,8 +61,11 @@ class Session:
         self._segmenter = Segmenter(turns.profile.hearing, detector, source.name, _count=windows_before)
         self._next_detector: VoiceDetector | None = None
         self.answering = threading.Lock()  # one turn at a time, whoever asks
+        self._voice, self._closed = Voice(), 0
+        self._early: Early | None = None
+        self._running: AudioWindow | Early | None = None
         # A file waits for its answers; a microphone cannot.
-        self._windows: queue.Queue[AudioWindow | None] = queue.Queue(WAITING_WINDOWS if source.live else 1)
+        self._windows: queue.Queue[AudioWindow | Early | None] = queue.Queue(WAITING_WINDOWS if source.live else 1)
         self._stop, self._flush = threading.Event(), threading.Event()
         self.muted, self.paused, self.talking = threading.Event(), threading.Event(), threading.Event()
         self.reason = "end of input"
@@ -96,19 +106,18 @@ class Session:
         """
         ears = threading.Thread(target=self._listen, name="ears", daemon=True)
         ears.start()
-        windows = answers = 0
+        answers = 0
         try:
-            while (window := self._next_window(ears)) is not None:
-                windows += 1
-                answers += self._answer(window)
+            while (item := self._next_window(ears)) is not None:
+                answers += self._answer(item)
         finally:
             self._stop.set()
             ears.join(timeout=5.0)
-            self._emit(Stopped(reason=self.reason, windows=windows, answers=answers))
+            self._emit(Stopped(reason=self.reason, windows=self._closed, answers=answers))
         if self._failure is not None:
             raise self._failure
 
-    def _next_window(self, ears: threading.Thread) -> AudioWindow | None:
+    def _next_window(self, ears: threading.Thread) -> AudioWindow | Early | None:
         while not self._stop.is_set():
             try:
                 return self._windows.get(timeout=0.1)
@@ -117,19 +126,64 @@ class Session:
                     return None
         return None
 
-    def _answer(self, window: AudioWindow) -> bool:
+    def _answer(self, item: AudioWindow | Early) -> bool:
+        """Answer a window, or begin to; True if the answer was completed."""
+        if isinstance(item, Early) and item.decided:  # while it waited for its turn
+            return self._answer(item.final) if item.final is not None else False
+        with self.answering:
+            self._running = item
+            try:
+                return self._early_turn(item) if isinstance(item, Early) else self._turn(self._turns.answer(item))
+            finally:
+                self._running = None
+
+    def _turn(self, events: Iterator[Event]) -> bool:
+        answered = False
         try:
-            answered = False
-            with self.answering:
-                for event in self._turns.answer(window):
-                    self._emit(event)
-                    answered = isinstance(event, Responded) and event.response.end == "done"
-                    if self._stop.is_set():
-                        self._turns.cancel.set()
+            for event in events:
+                self._say(event)
+                # What follows an answer (actions, panels) does not make it less of one.
+                answered |= isinstance(event, Responded) and event.response.end == "done"
+                if self._stop.is_set():
+                    self._turns.cancel.set()
         except UserError as error:
             self._emit(ErrorRaised(source="turn", message=str(error)))
+            self._turns.host.error("turn", str(error))
             return False
         return answered
+
+    def _early_turn(self, early: Early) -> bool:
+        """Hold the events back until the window is sure to be over; drop them if it is not."""
+        held: list[Event] = []
+        trouble: UserError | None = None
+        events = self._turns.answer(early.window, settled=lambda: early.decision(self._stop.is_set))
+        try:
+            for event in events:
+                held.append(event)
+                if early.decided:
+                    break
+        except UserError as error:
+            trouble = error
+        if early.decision(self._stop.is_set) is None:
+            return False
+
+        def all_of_it() -> Iterator[Event]:
+            yield from held
+            if trouble is not None:
+                raise trouble
+            yield from events
+
+        return self._turn(all_of_it())
+
+    def _say(self, event: Event) -> None:
+        """Pass on an event of a turn; the first token tells how long the answer was waited for."""
+        if isinstance(event, TokenGenerated):
+            self._voice.answered(event.window)
+        elif isinstance(event, Responded) and self._source.live:
+            response = event.response
+            timings = replace(response.timings_ms, end_delay=self._voice.delay_ms(response.window_id))
+            event = replace(event, response=replace(response, timings_ms=timings))
+        self._emit(event)
 
     def _listen(self) -> None:
         """Runs in the ears' thread."""
@@ -187,12 +241,56 @@ class Session:
     def _take(self, items: Iterator[Any]) -> None:
         for item in items:
             if isinstance(item, AudioWindow):
-                self._heard(item)
-                self._hand_over(item)
-            else:
-                self._emit(item)
+                self._close(item)
+                continue
+            self._emit(item)
+            if isinstance(item, LevelMeasured):
+                self._voice.hear(item)
+                self._barge_in()
+            elif isinstance(item, WindowOpened):
+                self._voice.open(item.window)
+            elif isinstance(item, WindowPaused):
+                self._begin_early()
+            elif isinstance(item, (WindowResumed, WindowDropped)) and self._early is not None:
+                self._discard_early(self._early)
 
-    def _hand_over(self, window: AudioWindow | None) -> None:
+    def _close(self, window: AudioWindow) -> None:
+        self._heard(window)
+        self._closed += 1
+        self._voice.close(window.id)
+        early, self._early = self._early, None
+        if early is not None and early.window.id == window.id:
+            early.confirm(window)
+        else:
+            self._hand_over(window)
+
+    def _begin_early(self) -> None:
+        """Begin to answer at a pause, if nobody else is being answered. A file has no reason to hurry."""
+        if not self._source.live or self.talking.is_set() or self.answering.locked() or not self._windows.empty():
+            return
+        window = self._segmenter.so_far()
+        if window is not None:
+            self._early = Early(window)
+            self._hand_over(self._early)
+
+    def _discard_early(self, early: Early) -> None:
+        self._early = None
+        early.discard()
+        if self._running is early:
+            self._turns.cancel.set()
+
+    def _barge_in(self) -> None:
+        """Somebody who goes on talking is not waiting for the running answer any more; a cough says nothing."""
+        limit = self._turns.profile.hearing.barge_in_s
+        running = self._running
+        if not self._source.live or not limit or running is None or self._voice.voiced_s < limit:
+            return
+        answered = (running.final or running.window) if isinstance(running, Early) else running
+        if answered.id != self._voice.window and not self._turns.cancel.is_set():
+            self._turns.cancelled_as = "superseded"
+            self._turns.cancel.set()
+
+    def _hand_over(self, window: AudioWindow | Early | None) -> None:
         while not self._stop.is_set():
             try:
                 return self._windows.put(window, timeout=0.0 if self._source.live else 0.1)
@@ -206,5 +304,7 @@ class Session:
             oldest = self._windows.get_nowait()
         except queue.Empty:
             return
+        if isinstance(oldest, Early):
+            oldest = oldest.final
         if oldest is not None:
             self._emit(WindowDropped(window=oldest.id, reason=TOO_FAR_BEHIND))

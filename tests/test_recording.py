@@ -25,7 +25,7 @@ from assistant.hookspecs import hookimpl
 from assistant.plugin_host import PluginState
 from assistant.profile import HistorySettings
 from assistant.recorded import Recorded
-from assistant.recording import Recording
+from assistant.recording import Recording, unhurried
 from assistant.replay import NOT_RECORDED, ReplayCore, ReplaySource, compare, replay, rows
 from assistant.session import Session
 from assistant.turns import Turns
@@ -48,7 +48,7 @@ class Counts(FakeCore):
 @pytest.fixture
 def quiet(profile):
     """The default profile, without history."""
-    return profile.model_copy(update={"history": HistorySettings(keep_text=False)})
+    return unhurried(profile.model_copy(update={"history": HistorySettings(keep_text=False)}))
 
 
 @pytest.fixture

@@ -180,7 +180,8 @@ class Segmenter:
         return heard.level_dbfs > window.talker_dbfs - self.settings.speech_drop_db
 
     def _pause_or_resume(self, window: _Open) -> Iterator[Event]:
-        pausing = window.kind == "speech" and window.quiet >= frames(self.settings.speculate_after_s)
+        after_s = self.settings.speculate_after_s
+        pausing = bool(after_s) and window.kind == "speech" and window.quiet >= frames(after_s)
         if pausing and not window.paused:
             yield WindowPaused(window=window.id, silence_s=round(window.quiet * FRAME_S, 3))
         elif window.paused and not pausing:

@@ -23,6 +23,7 @@ from assistant.events import (
     WindowClosed,
 )
 from assistant.profile import load
+from assistant.recording import unhurried
 from assistant.session import Session
 
 
@@ -48,6 +49,8 @@ def run(
 ) -> None:
     chosen = load(profile)
     chosen = chosen.model_copy(update={"safe": safe or chosen.safe})
+    if record is not None:
+        chosen = unhurried(chosen)
     lock = threading.Lock()
 
     def show(event: Event) -> None:

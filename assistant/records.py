@@ -92,7 +92,7 @@ class Timings:
     """Milliseconds: `encode`, `first_token` and `total` count from the moment the window was handed over.
 
     Attributes:
-        end_delay: from the last voiced frame to the first token that was shown; 0 if the source is not live.
+        end_delay: from the last active frame to the first token that was shown; 0 if the source is not live.
         hooks: spent in plugins, all of them together.
     """
 

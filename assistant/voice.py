@@ -21,7 +21,6 @@ class Voice:
 
     def __init__(self) -> None:
         self.window, self.voiced_s = 0, 0.0
-        self._last_voiced = time.monotonic()
         self._ended: OrderedDict[int, float] = OrderedDict()
         self._delays: dict[int, float] = {}
 
@@ -32,11 +31,13 @@ class Voice:
         """One frame."""
         if level.voiced and level.open_kind is not None:
             self.voiced_s += FRAME_S
-            self._last_voiced = level.t
 
-    def close(self, window: int) -> None:
-        """Remember when the last voiced frame of this window was."""
-        self._ended[window] = self._last_voiced
+    def close(self, window: int, silence_s: float) -> None:
+        """Remember when the talker of this window fell silent: `silence_s` ago.
+
+        The gate's own count, not the detector's last voiced frame: webrtcvad calls many a frame of silence voiced.
+        """
+        self._ended[window] = time.monotonic() - silence_s
         self.voiced_s = 0.0
         while len(self._ended) > REMEMBERED:
             oldest, _ = self._ended.popitem(last=False)
@@ -48,5 +49,5 @@ class Voice:
             self._delays[window] = 1000.0 * (time.monotonic() - self._ended[window])
 
     def delay_ms(self, window: int) -> float:
-        """From the last voiced frame to the first token shown, or 0 if there was none."""
+        """From the last active frame to the first token shown, or 0 if there was none."""
         return self._delays.get(window, 0.0)

@@ -109,4 +109,4 @@ def test_the_real_program_listens_answers_and_replays_without_a_connection(tmp_p
         result = subprocess.run(command, stdin=stdin, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("1 window: identical\n") == 2
-    assert "answer    please try again later" in result.stdout
+    assert re.search(r"answer    \S", result.stdout)

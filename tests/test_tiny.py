@@ -27,13 +27,19 @@ def word_error_rate(pairs):
 
 @needs_shared
 def test_it_hears_real_voices_it_was_not_trained_on(model):
-    """Mostly LibriSpeech test-other; 56 % when the first checkpoint was shipped."""
+    """Mostly LibriSpeech test-other; as long as speech can be, as the `transcribe` skill asks."""
+    from salmonn_core import GenerationOptions
     from salmonn_core.training.texts import plain
 
     rows = [json.loads(line) for line in (SHARED / "data/dev/speech.jsonl").read_text().splitlines()]
     rows = [row for row in rows if row["duration_s"] < 8 and len(row["text"].split()) > 3][:20]
-    heard = [plain(model.ask(SHARED / "data/dev" / row["path"], "Transcribe the speech.")) for row in rows]
-    assert word_error_rate([(row["text"], text) for row, text in zip(rows, heard, strict=True)]) < 0.62
+    limits = [GenerationOptions(max_new_tokens=round(8 + 6 * row["duration_s"])) for row in rows]
+    asked = zip(rows, limits, strict=True)
+    heard = [
+        plain(model.ask(SHARED / "data/dev" / row["path"], "Transcribe the speech.", limit)) for row, limit in asked
+    ]
+    rate = word_error_rate([(row["text"], text) for row, text in zip(rows, heard, strict=True)])
+    assert rate < 0.58  # 50 % when the second checkpoint was shipped
 
 
 def test_the_example_is_transcribed(model):
@@ -153,7 +159,7 @@ def test_int8_hears_the_same_words_as_float32(model):
     from salmonn_core import Salmonn
 
     exact = Salmonn.from_pretrained("salmonn-tiny", precision="fp32")
-    file = EXAMPLES / "please-try-later.wav"
+    file = EXAMPLES / "say-your-name.wav"
     assert model.ask(file, "Transcribe the speech.") == exact.ask(file, "Transcribe the speech.")
 
 

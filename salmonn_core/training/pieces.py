@@ -1,9 +1,8 @@
-"""The spelling that the CTC term asks for: the LLM's own tokens, of its most frequent merges only.
+"""How the CTC term spells: token ids of the LLM's vocabulary, if wanted with its most frequent merges only.
 
-A bridge that has to name each of thirteen thousand whole words sees most of them a few times and never
-learns them: 13 % of the tokens of unseen speech occurred less than five times in 50 hours. With the first
-thousand merges of the tokenizer a word is spelled in 1.9 pieces, each of them heard often, and any word
-can be spelled. The LLM reads the pieces as they are embeddings of its own, and writes whole words.
+With whole words 13 % of the tokens of unseen speech occurred less than five times in 50 hours of training speech; with
+the tokenizer's first thousand merges any word is spelled in 1.9 pieces that were all heard often. Tried from the same start
+and for some hundred steps, whole words were still better (docs/training-log.md), so they are the default.
 """
 
 from __future__ import annotations
@@ -13,13 +12,16 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-MERGES = 1000
-
 
 class Pieces:
-    """Text to token ids of the LLM's vocabulary, and back, with only the first merges of its tokenizer."""
+    """Text to token ids of the LLM's vocabulary, and back.
 
-    def __init__(self, llm: Path, merges: int = MERGES) -> None:
+    Args:
+        llm: the LLM's folder.
+        merges: how many of the tokenizer's merges are used; None is all.
+    """
+
+    def __init__(self, llm: Path, merges: int | None = None) -> None:
         description = json.loads((llm / "tokenizer.json").read_text())
         description["model"]["merges"] = description["model"]["merges"][:merges]
         self.tokenizer = Tokenizer.from_str(json.dumps(description))

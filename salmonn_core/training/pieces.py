@@ -1,7 +1,7 @@
 """How the CTC term spells: token ids of the LLM's vocabulary, if wanted with its most frequent merges only.
 
-With whole words 13 % of the tokens of unseen speech occurred less than five times in 50 hours of training speech; with
-the tokenizer's first thousand merges any word is spelled in 1.9 pieces that were all heard often. Tried from the same start
+With whole words 13 % of the tokens of unseen speech occurred less than five times in 50 hours of speech; with the
+first thousand merges any word is spelled in 1.9 pieces that were all heard often. Tried from the same start
 and for some hundred steps, whole words were still better (docs/training-log.md), so they are the default.
 """
 

@@ -58,7 +58,7 @@ def sound(data: Path, clips: int) -> np.ndarray:
     rows = [json.loads(line) for line in (data / "dev/speech.jsonl").read_text().splitlines()]
     rows = [row for row in rows if 2.0 < row["duration_s"] < 6.0][:clips]
     hush = (1e-4 * rng.standard_normal(int(SILENCE_S * SAMPLE_RATE))).astype(np.float32)
-    parts = [hush]
+    parts: list[np.ndarray] = [hush]
     for row in rows:
         wave = read_wave(data / "dev" / row["path"])
         parts += [wave * (LOUDNESS / max(1e-6, float(np.sqrt(np.mean(wave**2))))), hush]

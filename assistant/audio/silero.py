@@ -40,11 +40,13 @@ class SileroDetector:
     """
 
     def __init__(self, threshold: float) -> None:
-        import onnxruntime
-
+        path = str(weights_file())
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise UserError(f"the silero detector needs onnxruntime; {INSTALL}") from error
         options = onnxruntime.SessionOptions()
         options.inter_op_num_threads = options.intra_op_num_threads = 1
-        path = str(weights_file())
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._threshold = threshold
         self._state = np.zeros((2, 1, 128), np.float32)

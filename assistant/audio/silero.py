@@ -41,10 +41,8 @@ class SileroDetector:
 
     def __init__(self, threshold: float) -> None:
         path = str(weights_file())
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise UserError(f"the silero detector needs onnxruntime; {INSTALL}") from error
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.inter_op_num_threads = options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

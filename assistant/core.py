@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from assistant.profile import CoreSettings
-from assistant.records import GenerationSettings, Prompt, WindowKind
+from assistant.records import SAMPLE_RATE, GenerationSettings, Prompt, WindowKind
 
 KIND_PROMPT = Prompt(
     "Is this speech, a sound or music? Answer with one word.",
@@ -52,6 +52,8 @@ class SalmonnCore:
             torch.set_num_threads(settings.threads)
         self.name = settings.model
         self._model = Salmonn.from_pretrained(settings.model, settings.device, settings.precision)
+        # The first question packs the LoRA and reads the prompt's beginning: before anybody waits for an answer.
+        self.kind(self.encode(np.zeros(SAMPLE_RATE, np.float32)))
 
     def encode(self, samples: np.ndarray) -> Any:
         return self._model.encode(np.array(samples))  # a copy that torch may write to

@@ -24,16 +24,23 @@ def data_folder() -> Path:
 
 def act(action: Action, window: AudioWindow, skill: str) -> Event:
     """Do it. `Ask` is the loop's own business and `Show` and `Record` are the event's: nothing else happens."""
-    values: dict[str, Any] = dict(action.values) if isinstance(action, Record) else asdict(action)
-    if isinstance(action, Record):
-        values = {"name": action.name} | values
     try:
         if isinstance(action, Write):
-            values = {"path": str(_append(action))}
+            _append(_path(action), action.text)
         elif isinstance(action, Notify):
             _notify(action)
     except OSError as error:
         return ErrorRaised(source=f"skill {skill}", message=f"could not {_kind(action)}: {error}")
+    return told(action, window, skill)
+
+
+def told(action: Action, window: AudioWindow, skill: str) -> Event:
+    """The event of an action, without doing it."""
+    values: dict[str, Any] = asdict(action)
+    if isinstance(action, Record):
+        values = {"name": action.name} | dict(action.values)
+    elif isinstance(action, Write):
+        values = {"path": str(_path(action))}
     return ActionTaken(window=window.id, skill=skill, kind=_kind(action), values=values)
 
 
@@ -41,12 +48,14 @@ def _kind(action: Action) -> str:
     return type(action).__name__.lower()
 
 
-def _append(action: Write) -> Path:
-    path = data_folder() / Path(action.path).expanduser()
+def _path(action: Write) -> Path:
+    return data_folder() / Path(action.path).expanduser()
+
+
+def _append(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        file.write(action.text)
-    return path
+        file.write(text)
 
 
 def _notify(action: Notify) -> None:

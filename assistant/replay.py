@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from assistant.actions import Action
+from assistant.acting import told
 from assistant.audio.source import cut
 from assistant.audio.vad import VoiceDetector
 from assistant.core import NEVER
 from assistant.errors import UserError
-from assistant.events import ActionTaken, DeviceStateChanged, Event, LevelMeasured
+from assistant.events import DeviceStateChanged, Event, LevelMeasured
 from assistant.recorded import Recorded
 from assistant.recording import fingerprint, plain
-from assistant.records import AudioWindow, Prompt, WindowEnd, WindowKind
+from assistant.records import Prompt, WindowEnd, WindowKind
 from assistant.session import TOO_FAR_BEHIND, Session
 from assistant.turns import Turns
 
@@ -143,16 +143,11 @@ def replay(source: ReplaySource, detector: VoiceDetector, turns: Turns, heard: C
 
     session = Session(source, detector, turns, emit)
     source.cut_now = session.cut_now
-    turns.act = _told
+    turns.act = told  # it was done when it was recorded; doing it again would surprise its owner
     if isinstance(turns.core, ReplayCore):
         turns.core.interrupt = turns.cancel.set
     session.run()
     return rows(json.loads(json.dumps(event.as_dict(), default=plain, skipkeys=True)) for event in events)
-
-
-def _told(action: Action, window: AudioWindow, skill: str) -> Event:
-    """What a skill asked for was done when it was recorded; doing it again would surprise its owner."""
-    return ActionTaken(window=window.id, skill=skill, kind=type(action).__name__.lower(), values={})
 
 
 def rows(events: Iterable[Mapping[str, Any]]) -> list[Row]:

@@ -27,6 +27,7 @@ from assistant.records import (
     Timings,
     Turn,
     TurnEnd,
+    WindowKind,
 )
 
 REMEMBERED_TURNS = 50
@@ -86,7 +87,8 @@ class Turns:
     ) -> Iterator[Event]:
         """Yield the turn's events; the last is `Responded` with what follows from it, or `WindowDropped`.
 
-        Without a `skill` the model itself first says what kind of window it is, and that decides who answers.
+        The model itself first says what kind of window it is, unless the `skill` accepts one kind only; without a
+        `skill`, that decides who answers.
 
         Args:
             settled: for an answer that is begun early (`assistant.early`): asked after the last token, it waits for
@@ -100,8 +102,7 @@ class Turns:
         audio = self.core.encode(window.samples)
         clock.mark("encode")
         claims: Claims = ()
-        if skill is None:
-            window = replace(window, kind=self.core.kind(audio))
+        window = replace(window, kind=self._kind(audio, skill))
         if settled is None:
             self._keep(window, audio)
             self.host.heard(window, self.past)
@@ -135,6 +136,11 @@ class Turns:
         self.heard[window.id] = Heard(window, audio)
         while len(self.heard) > KEPT_WINDOWS:
             self.heard.popitem(last=False)
+
+    def _kind(self, audio: Any, skill: Skill | None) -> WindowKind:
+        if skill is not None and len(skill.kinds) == 1:
+            return next(iter(skill.kinds))
+        return self.core.kind(audio)
 
     def _chosen(self, window: AudioWindow, claims: Claims) -> str:
         """The profile's pin, the best claim, or the profile's skill for that kind of window."""

@@ -3,10 +3,11 @@
 import re
 from dataclasses import replace
 
-from assistant_plugins.transcribe import as_long_as_speech
 from pydantic import BaseModel, Field
 
 from assistant import AudioWindow, Prompt, Response, Skill, hookimpl
+
+from .transcribe import as_long_as_speech
 
 
 class Settings(BaseModel, extra="forbid", frozen=True):

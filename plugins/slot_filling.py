@@ -11,10 +11,11 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
-from assistant_plugins.slot_schema import Schema
 from pydantic import BaseModel, Field, model_validator
 
 from assistant import AudioWindow, Prompt, Record, Response, Show, Skill, State, Write, hookimpl
+
+from .slot_schema import Schema
 
 DEFAULT_SCHEMA = Schema.model_validate({"date": "text", "time": "text", "person": "text", "place name": "text"})
 POST_S = 1.5  # of the two seconds that a plugin has after an answer

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from assistant_plugins.slot_values import FORMATS, integer, number
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .slot_values import FORMATS, integer, number
 
 WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "

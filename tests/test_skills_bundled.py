@@ -4,15 +4,37 @@ import pytest
 from assistant_plugins import captions, spoken_qa
 
 from assistant import Ask, Notify, Prompt, Response, Skill, Timings
+from assistant.audio.source import FileSource
+from assistant.commands import ask
+from assistant.events import Responded
 from assistant.plugin_host import PluginHost
 from assistant.profile import available, load
-from tests.conftest import silence, tone, window
+from assistant.session import Session
+from assistant.turns import Turns
+from tests.conftest import ROOT, FakeCore, silence, tone, window
+
+EMPTY_RECORD = '{"date": null, "time": null, "person": null, "place name": null}'
+
+
+class Always:
+    """Calls every frame voiced: a file is one window."""
+
+    def is_speech(self, frame):
+        return True
+
+
+def quiet_host(profile):
+    return PluginHost(profile, lambda plugin, message: pytest.fail(f"{plugin}: {message}"))
+
+
+def bundled_skills():
+    return PluginHost(load("default"), lambda plugin, message: None, safe=True).skills.values()
 
 
 @pytest.mark.parametrize("name", [name for name, file in available().items() if file.origin == "bundled"])
 def test_a_bundled_profile_fits_the_plugins_that_it_names(name):
     profile = load(name)
-    host = PluginHost(profile, lambda plugin, message: pytest.fail(f"{plugin}: {message}"))
+    host = quiet_host(profile)
     assert host.mistakes == []
     assert set(profile.plugins) <= set(host.plugins)
     for skill in filter(None, (profile.answer.speech, profile.answer.sound, profile.answer.pin)):
@@ -189,3 +211,32 @@ def test_a_skill_leaves_the_answers_of_others_alone(host):
     assert host.shape(heard, other, prompt) == prompt
     response = Response("A dog barks. And then", "other", prompt, 1, Timings())
     assert host.consume(heard, other, response) == response
+
+
+@pytest.mark.parametrize(
+    ("skill", "kind"),
+    [(s.name, kind) for s in bundled_skills() for kind in sorted(s.kinds)],
+)
+def test_ask_asks_what_the_loop_would(skill, kind):
+    """`assistant ask FILE --skill NAME`, and the same file through the loop under a profile that pins the skill."""
+    file = str(ROOT / "examples/say-your-name.wav")
+    said = EMPTY_RECORD if skill == "slot-filling" else "A dog is barking."
+    asked, looped = FakeCore(said, hears=kind), FakeCore(said, hears=kind)
+    profile = load("default")
+    turns = Turns(asked, quiet_host(profile), profile)
+    (row,) = ask.rows([file], turns, turns.host.skill(skill), None)
+    answer = profile.answer.model_copy(update={"pin": skill})
+    pinned = profile.model_copy(update={"answer": answer})
+    events = []
+    Session(FileSource(file), Always(), Turns(looped, quiet_host(pinned), pinned), events.append).run()
+    (responded,) = [event for event in events if isinstance(event, Responded)]
+    assert row["text"] == responded.response.text
+    assert asked.asked[0].instruction == looped.asked[0].instruction
+    assert asked.asked[0].settings.pattern == looped.asked[0].settings.pattern
+
+
+def test_captions_of_a_file_are_of_its_kind(assistant_loop):
+    loop = assistant_loop(words=["A dog is barking."], hears="sound")
+    assert loop.hear(1.0, skill="captions").text == "[dog barking]"
+    loop.core.hears = "speech"
+    assert loop.hear(1.0, skill="captions").text == "A dog is barking."

@@ -235,6 +235,11 @@ class PluginHost:
             self._session = None
         self.calls.close()
 
+    def start_over(self) -> None:
+        """End the session and forget the plugins' state; the next window starts another."""
+        self.close()
+        self.calls.memory.clear()
+
     def seen_by(self) -> tuple[str, ...]:
         """The plugins that were handed this turn's window."""
         pairs = (key.rsplit(".", 1) for key in self.calls.hook_ms)

@@ -1,7 +1,8 @@
 """Fills the profile's schema from what is said, asks for what is missing, and emits a typed record.
 
-The answer is generated under a regular expression made from the schema, so it is valid by construction; what is left
-is to turn words into values. The record goes out as an event, and if the profile says so to a file or a webhook.
+The window is first written down, then the record is generated under a regular expression made from the schema, so that
+it is valid by construction. What is left is to leave out what was not heard, and to turn words into values. The record
+goes out as an event, and if the profile says so to a file or a webhook.
 """
 
 import json
@@ -13,9 +14,10 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 
 from pydantic import BaseModel, Field, model_validator
 
-from assistant import AudioWindow, Prompt, Record, Response, Show, Skill, State, Write, hookimpl
+from assistant import Ask, AudioWindow, Prompt, Record, Response, Show, Skill, State, Write, hookimpl
 
 from .slot_schema import Schema
+from .transcribe import as_long_as_speech
 
 DEFAULT_SCHEMA = Schema.model_validate({"date": "text", "time": "text", "person": "text", "place name": "text"})
 POST_S = 1.5  # of the two seconds that a plugin has after an answer
@@ -24,6 +26,7 @@ POST_S = 1.5  # of the two seconds that a plugin has after an answer
 class Settings(BaseModel, extra="forbid", frozen=True):
     fields: Schema = Field(DEFAULT_SCHEMA, alias="schema", description="JSON Schema, or fields and their types")
     name: str = Field("record", description="of the record in the event stream")
+    grounded: bool = Field(True, description="a value counts only if it is in what the model writes down first")
     wait_s: float = Field(20.0, gt=0, description="how long a question for a missing value stays open")
     jsonl: str = Field("", description="a file that each whole record is appended to, as a line of JSON")
     webhook: str = Field("", description="an address that each whole record is posted to")
@@ -57,9 +60,18 @@ def register_skills(settings: Settings) -> list[Skill]:
 
 
 @hookimpl
+def session_started(settings: Settings) -> None:
+    """Reading the first date takes a second: here, and not in the time of an answer."""
+    for field in settings.fields.properties.values():
+        field.value("today")
+
+
+@hookimpl
 def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt, settings: Settings, state: State) -> Prompt | None:
     if skill.name != "slot-filling":
         return None
+    if settings.grounded and not _written_down(window, state):
+        return replace(as_long_as_speech(prompt, window), instruction="Transcribe the speech.")
     schema, _ = _asked(window, settings, state)
     options = replace(prompt.settings, pattern=schema.pattern)
     return replace(prompt, instruction=schema.instruction, settings=options)
@@ -71,8 +83,12 @@ def consume_response(
 ) -> Response | None:
     if skill.name != "slot-filling":
         return None
+    if settings.grounded and not _written_down(window, state):
+        state["transcript"] = (window.id, response.text)
+        return replace(response, actions=(Ask(skill="slot-filling"),))
     schema, pending = _asked(window, settings, state)
-    said = schema.record(response.text)
+    _, transcript = state.pop("transcript", (None, None))
+    said = schema.record(response.text, transcript)
     if said is None:
         raise ValueError(f"the record was cut off after {response.tokens} tokens: {response.text[-40:]!r}")
     record = pending | said
@@ -85,6 +101,11 @@ def consume_response(
         question = settings.fields.properties[missing[0]].description or f"What is the {missing[0]}?"
         response = replace(response, actions=(Show(question),))
     return replace(response, text=json.dumps(record), slots=record)
+
+
+def _written_down(window: AudioWindow, state: State) -> bool:
+    """Whether this is the second question about the window."""
+    return "transcript" in state and state["transcript"][0] == window.id
 
 
 def _asked(window: AudioWindow, settings: Settings, state: State) -> tuple[Schema, dict[str, Any]]:

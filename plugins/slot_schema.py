@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .slot_heard import heard
 from .slot_values import FORMATS, integer, number
 
 WORDS = (
@@ -93,11 +94,17 @@ class Schema(BaseModel):
         """The part of it with these fields."""
         return Schema(properties={name: self.properties[name] for name in names})
 
-    def record(self, text: str) -> dict[str, Any] | None:
-        """The typed record, or None if the answer was cut off before it was whole."""
+    def record(self, text: str, transcript: str | None = None) -> dict[str, Any] | None:
+        """The typed record, or None if the answer was cut off before it was whole.
+
+        Args:
+            transcript: what was heard; values that are not in it do not count.
+        """
         if not re.fullmatch(self.pattern, text):
             return None
         said = json.loads(text)
+        if transcript is not None:
+            said = heard(said, self.properties, transcript)
         return {name: field.value(said[name]) for name, field in self.properties.items()}
 
     def missing(self, record: Mapping[str, Any]) -> list[str]:

@@ -99,7 +99,7 @@ def with_settings(plugins):
 
 def slot_host(schema, reports=None):
     report = (lambda n, m: reports.append((n, m))) if reports is not None else (lambda n, m: None)
-    return PluginHost(with_settings({"slot-filling": {"schema": schema}}), report)
+    return PluginHost(with_settings({"slot-filling": {"schema": schema, "grounded": False}}), report)
 
 
 def fill(host, text):

@@ -7,12 +7,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import regex
-from assistant_plugins import slot_values
-from assistant_plugins.slot_schema import Schema
+from assistant_plugins import slot_heard, slot_values
+from assistant_plugins.slot_schema import Property, Schema
 
 from assistant import Show, Write
 from assistant.plugin_host import PluginHost
 from assistant.profile import load
+from tests.conftest import FakeCore
 
 TIMER = {
     "type": "object",
@@ -26,9 +27,9 @@ TIMER = {
 
 
 def slots_loop(assistant_loop, said, schema=TIMER, **settings):
-    return assistant_loop(
-        words=[json.dumps(said)], profile="slots", settings={"slot-filling": {"schema": schema, **settings}}
-    )
+    """A model that fills in the record at once; `Dictated` writes down first."""
+    settings = {"grounded": False, "schema": schema, **settings}
+    return assistant_loop(words=[json.dumps(said)], profile="slots", settings={"slot-filling": settings})
 
 
 @pytest.mark.parametrize(
@@ -189,8 +190,63 @@ def test_a_webhook_elsewhere_must_be_allowed():
     assert mistakes(hosts=["example.org"]) == []
 
 
-def test_the_home_profile_makes_a_timer(assistant_loop):
+class Dictated(FakeCore):
+    """Writes down one thing and fills in another."""
+
+    def __init__(self, transcript, record):
+        super().__init__()
+        self.answers = {"Transcribe the speech.": [transcript]}
+        self.record = [json.dumps(record)]
+
+    def stream(self, audio, prompt, cancelled=lambda: False):
+        self.words = self.answers.get(prompt.instruction, self.record)
+        yield from super().stream(audio, prompt, cancelled)
+
+
+def test_the_home_profile_makes_a_timer_of_what_was_heard(assistant_loop):
     said = dict.fromkeys(load("home").plugins["slot-filling"]["schema"]["properties"])
-    said |= {"device type": "timer", "duration": "ten minutes"}
-    loop = assistant_loop(words=[json.dumps(said)], profile="home")
-    assert loop.hear(1.0).records[0] == {"name": "home"} | said | {"duration": "PT10M"}
+    loop = assistant_loop(profile="home")
+    loop.turns.core = Dictated("set a timer for ten minutes", said | {"device type": "lights", "house place": "attic"})
+    heard = loop.hear(1.0)
+    assert heard.text == "set a timer for ten minutes"
+    assert heard.records[0] == {"name": "home"} | said | {"device type": "timer", "duration": "PT10M"}
+    assert loop.turns.core.encoded == 1
+
+
+ROOM = Property(enum=("kitchen", "dining room", "lights"))
+
+
+@pytest.mark.parametrize(
+    ("field", "filled", "transcript", "kept"),
+    [
+        (Property(), "milk", "note to buy milk", "milk"),
+        (Property(), "bread", "note to buy milk", None),
+        (Property(), "il", "note to buy milk", None),
+        (Property(), "two eggs", "buy 2 eggs", "two eggs"),
+        (ROOM, None, "the light in the hall", "lights"),
+        (ROOM, "kitchen", "the dining room", "dining room"),
+        (ROOM, "kitchen", "from the dining room to the kitchen", "kitchen"),
+        (Property(format="time"), "seven", "wake me at seven thirty p m", "19:30"),
+        (Property(format="time"), "eight", "from seven p m to eight p m", "20:00"),
+        (Property(format="time"), "seven", "wake me at ten minutes", None),
+        (Property(format="duration"), None, "five minutes and ten seconds", "PT5M10S"),
+        (Property(format="date"), "april", "what day is the first of april", "04-01"),
+        (Property(format="date"), "friday", "what may I do", None),
+        (Property(type="integer"), "twenty", "turn it to fifty percent", 50),
+        (Property(type="integer"), None, "turn it to fifty percent", None),
+        (Property(type="integer"), "ten", "in ten minutes", None),
+        (Property(type="boolean"), True, "turn it on", True),
+    ],
+)
+def test_a_value_counts_only_if_it_was_heard(field, filled, transcript, kept):
+    said = slot_heard.heard({"x": filled}, {"x": field}, transcript)["x"]
+    value = field.value(said)
+    assert value == kept or (field.format == "date" and kept and value.endswith(kept))
+
+
+def test_each_window_is_written_down_anew(assistant_loop):
+    loop = assistant_loop(profile="slots", settings={"slot-filling": {"schema": {"who": "text"}}})
+    loop.turns.core = Dictated("call anna", {"who": "anna"})
+    assert loop.hear(1.0).slots == {"who": "anna"}
+    loop.turns.core = Dictated("call bob", {"who": "anna"})
+    assert loop.hear(1.0).slots == {"who": None}

@@ -12,7 +12,7 @@ from assistant.audio.source import read_wave
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_turns
 from assistant.errors import UserError
-from assistant.events import ErrorRaised, Event, Listening, Responded, WindowClosed, WindowDropped
+from assistant.events import ActionTaken, ErrorRaised, Event, Listening, Responded, WindowClosed, WindowDropped
 from assistant.history import HistoryWriter
 from assistant.profile import load
 from assistant.records import SAMPLE_RATE, AudioWindow, Skill
@@ -42,26 +42,51 @@ def window_of(path: str, number: int) -> AudioWindow:
 def rows(
     files: list[str], turns: Turns, skill: Skill | None, prompt: str | None, keep: HistoryWriter | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Answer each file; what went wrong with one is told and counted, and the next one follows."""
+    """Answer each file by itself; what went wrong with one is told, and the next one follows.
+
+    A skill that asks on gives a file more than one row.
+    """
     for number, path in enumerate(files, 1):
+        turns.host.start_over()
+        alone = Turns(turns.core, turns.host, turns.profile)
         try:
             window = window_of(path, number)
         except UserError as error:
             complain(str(error))
             continue
         if keep:
-            announce(window, turns, keep)
-        for event in turns.answer(window, skill, prompt):
+            announce(window, alone, keep)
+        yield from _answers(path, alone.answer(window, skill, prompt), keep)
+
+
+def _answers(path: str, events: Iterator[Event], keep: HistoryWriter | None) -> list[dict[str, Any]]:
+    """A row for each answer, with what was done about it."""
+    found: list[dict[str, Any]] = []
+    try:
+        for event in events:
             if keep:
                 keep(event)
             if isinstance(event, WindowDropped):
                 complain(f"{path} was not answered: {event.reason}")
-            if isinstance(event, Responded):
-                row = event.as_dict()
-                kept: dict[str, Any] = {
-                    key: row[key] for key in ("skill", "prompt", "text", "audio_s", "slots") if key in row
-                }
-                yield {"file": path, **kept, "lora_scale": row["lora_scale"], "timings_ms": row["timings_ms"]}
+            elif isinstance(event, ActionTaken):
+                found[-1]["actions"].append({"kind": event.kind, "values": dict(event.values)})
+            elif isinstance(event, Responded):
+                found.append(_row(path, event))
+    except UserError as error:
+        complain(f"{path}: {error}")
+    return found
+
+
+def _row(path: str, event: Responded) -> dict[str, Any]:
+    said = event.as_dict()
+    kept = {key: said[key] for key in ("skill", "prompt", "text", "audio_s", "slots") if key in said}
+    return {
+        "file": path,
+        **kept,
+        "lora_scale": said["lora_scale"],
+        "timings_ms": said["timings_ms"],
+        "actions": [],
+    }
 
 
 def announce(window: AudioWindow, turns: Turns, keep: HistoryWriter) -> None:
@@ -96,7 +121,8 @@ def run(
         chosen = Skill("prompt", "a question of the user's own", prompt)
     with HistoryWriter(turns.profile, print_trouble) if keep else nullcontext() as history:
         answered = _print_rows(rows(files, turns, chosen, prompt, history), as_json, plain=len(files) == 1)
-    if answered < len(files):
+        turns.close()
+    if answered < set(files):
         sys.exit(1)
 
 
@@ -106,15 +132,15 @@ def print_trouble(event: Event) -> None:
         complain(event.message)
 
 
-def _print_rows(found: Iterator[dict[str, Any]], as_json: bool, plain: bool) -> int:
-    """How many there were."""
-    answered = 0
+def _print_rows(found: Iterator[dict[str, Any]], as_json: bool, plain: bool) -> set[str]:
+    """The files that were answered."""
+    answered = set()
     for row in found:
-        answered += 1
+        answered.add(row["file"])
         if as_json:
             print_json(row)
-        elif plain:
-            print(row["text"])
-        else:
-            print(f"{row['file']}: {row['text']}")
+            continue
+        shown = [action["values"]["text"] for action in row["actions"] if action["kind"] == "show"]
+        for text in (row["text"], *shown):
+            print(text if plain else f"{row['file']}: {text}")
     return answered

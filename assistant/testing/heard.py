@@ -48,7 +48,7 @@ class Heard:
 
     @property
     def slots(self) -> Mapping[str, Any] | None:
-        return self.response.slots
+        return next((response.slots for response in self.responses if response.slots is not None), None)
 
     @property
     def tokens(self) -> list[str]:

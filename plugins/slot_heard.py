@@ -42,7 +42,7 @@ def _heard(field: Property, said: Any, transcript: str) -> Any:
         return _named(field.enum, said, transcript)
     known = said if _is_in(said, transcript) else None
     if field.format:
-        return _read(FINDERS[field.format](transcript), said) or known
+        return _read(FINDERS[field.format](transcript), said) or (known if field.format == "time" else None)
     if field.type in {"integer", "number"}:
         return None if said is None else _read(_numbers(transcript), said)
     return said if field.type == "boolean" else known

@@ -65,10 +65,15 @@ def panels(state: State) -> list[Panel]:
     return [Panel("Alerts", (("sound", "last heard at"), *rows))] if rows else []
 
 
+def names(alert: Alert, description: str) -> bool:
+    """Whether a description of a sound has one of the alert's words."""
+    words = "|".join(map(re.escape, alert.words))
+    return re.search(rf"\b({words})", description, re.IGNORECASE) is not None
+
+
 def _is_due(name: str, alert: Alert, window: AudioWindow, text: str, state: State) -> bool:
     """Whether this sound is to be told now; counts it."""
-    words = "|".join(map(re.escape, alert.words))
-    if window.level_dbfs < alert.min_dbfs or not re.search(rf"\b({words})", text, re.IGNORECASE):
+    if window.level_dbfs < alert.min_dbfs or not names(alert, text):
         return False
     heard = [at for at in state.setdefault("heard", {}).get(name, ()) if at > window.start_s - alert.within_s]
     state["heard"][name] = heard = [*heard, window.start_s]

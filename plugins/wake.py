@@ -58,7 +58,7 @@ def consume_response(
     if skill.name != "wake":
         return None
     heard = re.findall(r"[\w']+", state.pop("heard", "").lower())
-    rest = _after_phrase(heard, settings) if window.kind == "speech" else _after_sound(heard, settings)
+    rest = after_phrase(heard, settings) if window.kind == "speech" else _after_sound(heard, settings)
     if rest is None:
         return None
     state["open_until"] = window.start_s + window.duration_s + settings.open_s
@@ -70,7 +70,7 @@ def panels(settings: Settings) -> list[Panel]:
     return [Panel("Wake phrase", tuple((phrase,) for phrase in settings.phrases))] if settings.phrases else []
 
 
-def _after_phrase(heard: list[str], settings: Settings) -> list[str] | None:
+def after_phrase(heard: list[str], settings: Settings) -> list[str] | None:
     """The words after the phrase, or None if it was not said; a model hears it a little differently each time."""
     for phrase in settings.phrases:
         length = len(phrase.split())

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, needs_shared
 
 
 def test_ratios_are_ours_over_theirs_with_the_target_beside():
@@ -45,3 +45,39 @@ def test_a_missing_file_is_one_line():
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
+
+
+def test_the_table_of_skills_says_what_was_measured_and_by_what_rule():
+    from benchmarks.skills import Result, table
+
+    found = [Result("alert: rain", 9, 10, 1, 100), Result("alert: dog", 9, 10, 10, 100), Result("alert: cow", 1, 2)]
+    lines = table([*found, Result("wake", 1, 10)], "salmonn-tiny", 4.6, 0).splitlines()
+    assert lines[0] == "`salmonn-tiny`, bundled settings, seed 0, 5 minutes:"
+    assert lines[4:] == [
+        "| alert: rain | 9 of 10 | 1 of 100 | usable |",
+        "| alert: dog | 9 of 10 | 10 of 100 | usable where a false one does not matter |",
+        "| alert: cow | 1 of 2 |  | too few clips to say |",
+        "| wake | 1 of 10 |  | not to be relied on |",
+    ]
+
+
+def test_the_table_of_skills_is_written_between_the_marks_of_its_page(tmp_path):
+    from benchmarks.skills import BEGIN, END, write_into
+
+    page = tmp_path / "skills.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    write_into(page, "new")
+    assert page.read_text() == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    assert BEGIN in (ROOT / "docs/skills.md").read_text()
+
+
+@pytest.mark.weights
+@needs_shared
+def test_the_benchmark_of_the_skills_runs(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.skills", "../shared/data/dev", "--clips", "4"]
+    out = tmp_path / "skills.json"
+    done = subprocess.run([*command, "--out", out], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    kept = json.loads(out.read_text())
+    assert {"alert: rain", "music described as music"} <= {row["what"] for row in kept["results"]}
+    assert all(answer["file"] for answer in kept["answers"])

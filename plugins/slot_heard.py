@@ -48,10 +48,10 @@ def _heard(field: Property, said: Any, transcript: str) -> Any:
     return said if field.type == "boolean" else known
 
 
-def _named(allowed: tuple[str, ...], said: Any, transcript: str) -> Any:
+def _named(allowed: tuple[str, ...], said: Any, transcript: str) -> str | None:
     """The allowed value that was named; of several, the model's."""
     named = [value for value in allowed if _is_in(value, transcript)]
-    return said if said in named or len(named) != 1 else named[0]
+    return said if said in named else next(iter(named), None)
 
 
 def _read(found: list[str], said: Any) -> str | None:

@@ -225,6 +225,7 @@ ROOM = Property(enum=("kitchen", "dining room", "lights"))
         (Property(), "two eggs", "buy 2 eggs", "two eggs"),
         (ROOM, None, "the light in the hall", "lights"),
         (ROOM, "kitchen", "the dining room", "dining room"),
+        (ROOM, "kitchen", "in the attic", None),
         (ROOM, "kitchen", "from the dining room to the kitchen", "kitchen"),
         (Property(format="time"), "seven", "wake me at seven thirty p m", "19:30"),
         (Property(format="time"), "eight", "from seven p m to eight p m", "20:00"),

@@ -35,9 +35,10 @@ class PluginHost:
         profile: its `plugins`, `plugin_folders`, `hooks`, `answer` and `language` are what the host goes by.
         report: told the name and what happened when a plugin fails.
         safe: leave out everything that is not bundled.
+        before: the host whose session this one takes over; what was switched off there stays off.
     """
 
-    def __init__(self, profile: Profile, report: Report, safe: bool = False) -> None:
+    def __init__(self, profile: Profile, report: Report, safe: bool = False, before: PluginHost | None = None) -> None:
         self._profile, self._report, self._safe = profile, report, safe or profile.safe
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -49,8 +50,13 @@ class PluginHost:
         self.plugins: dict[str, PluginState] = {}
         self.skills: dict[str, Skill] = {}
         self._owners: dict[str, str] = {}  # plugin by skill
+        self._given: list[tuple[object, PluginState]] = []  # plugins that were not discovered
+        known = before.plugins if before else {}
         for state in self._discover():
+            _take_over(state, known.get(state.name))
             self._load(state)
+        for plugin, state in before._given if before else ():
+            self.register(plugin, state)
 
     def _discover(self) -> list[PluginState]:
         found = discover(self._profile.plugin_folders)
@@ -65,10 +71,14 @@ class PluginHost:
             return
         module = self.calls.load(state, lambda: import_plugin(state))
         if module is not None:
-            self.register(module, state)
+            self._register(module, state)
 
     def register(self, plugin: object, state: PluginState) -> None:
-        """Take a plugin object into the session; tests use it directly."""
+        """Take a plugin into the session that is a module or an object at hand, as in tests."""
+        self._given.append((plugin, state))
+        self._register(plugin, state)
+
+    def _register(self, plugin: object, state: PluginState) -> None:
         self.plugins[state.name] = state
         try:
             self._check_names(plugin)
@@ -216,7 +226,7 @@ class PluginHost:
         Raises:
             UserError: the new profile's settings of a plugin are wrong; this host stays in force.
         """
-        successor = PluginHost(profile, self._report, self._safe)
+        successor = PluginHost(profile, self._report, self._safe, self)
         if successor.mistakes:
             successor.close()
             raise UserError(successor.mistakes[0])
@@ -297,6 +307,12 @@ class PluginHost:
             self.skills, self._owners = {}, {}
             for state in self.plugins.values():
                 self._register_skills(state)
+
+
+def _take_over(state: PluginState, old: PluginState | None) -> None:
+    """Failures count for the session, whatever its profile."""
+    if old is not None:
+        state.strikes, state.disabled, state.modified = old.strikes, state.disabled or old.disabled, old.modified
 
 
 def _modified(state: PluginState) -> float:

@@ -61,12 +61,15 @@ def test_hooks_fire_in_the_order_that_the_docs_draw(assistant_loop):
     loop.hear(1.0)
     loop.turns.host.error("microphone", "gone")
     loop.hear(1.0, skill="transcribe")
-    loop.close()
+    loop.turns.switch(loop.turns.profile)
+    loop.turns.host.commands("witness")
+    loop.turns.close()
     answer = ["shape_prompt", "token_generated", "consume_response"]
     assert fired == [
         *("settings_model", "register_skills", "session_started"),
         *("window_heard", "claim_window", *answer, *answer, "panels"),
         *("error_raised", "window_heard", *answer, "panels"),
+        *("settings_model", "register_skills", "profile_changed", "register_commands"),
         "session_stopped",
     ]
 

@@ -1,13 +1,16 @@
 """Plugins: found without import, called one at a time, named when they fail; and the bundled skills."""
 
+import os
+import re
 from dataclasses import replace
 
 import pytest
 
-from assistant import Prompt, Response, Skill, Timings, hookimpl
+from assistant import STOP, Prompt, Response, Skill, Timings, hookimpl
 from assistant.events import Responded, TurnStarted
 from assistant.plugin_host import PluginHost, PluginState, discover
 from assistant.profile import load
+from assistant.turns import Turns
 from tests.conftest import ROOT, window
 
 
@@ -84,8 +87,6 @@ def test_the_highest_claim_answers(turns, host):
 
 
 def test_a_profile_pins_generation_settings_over_the_skill(core, host):
-    from assistant.turns import Turns
-
     profile = load("default")
     generation = profile.generation.model_copy(update={"lora_scale": 0.5})
     turns = Turns(core, host, profile.model_copy(update={"generation": generation}))
@@ -140,3 +141,87 @@ def test_a_story_ends_with_a_whole_sentence(host):
 
 def test_a_skill_is_described_for_lists(host):
     assert all(isinstance(s, Skill) and s.description for s in host.skills.values())
+
+
+class Stopping:
+    @hookimpl
+    def token_generated(self, text):
+        return STOP if text == "there" else text.replace("hello", "h****")
+
+
+def test_a_plugin_may_change_words_and_end_the_answer(turns, host):
+    host.register(Stopping(), state("stopping"))
+    answer = next(e for e in turns.answer(window()) if isinstance(e, Responded))
+    assert (answer.response.text, answer.response.end) == ("h****", "stopped")
+
+
+@pytest.mark.parametrize(
+    ("answer", "winner"),
+    [
+        ({"order": ("describe", "storytelling")}, "describe"),
+        ({"pin": "captions"}, "captions"),
+        ({"pin": "music"}, "storytelling"),  # it does not accept speech
+    ],
+)
+def test_a_profile_pins_or_orders_the_skills_over_their_claims(core, answer, winner):
+    profile = load("default")
+    profile = profile.model_copy(update={"answer": profile.answer.model_copy(update=answer)})
+    host = PluginHost(profile, lambda name, message: None)
+    host.register(Claiming("describe", 0.2), state("low"))
+    host.register(Claiming("storytelling", 0.9), state("high"))
+    started = next(e for e in Turns(core, host, profile).answer(window()) if isinstance(e, TurnStarted))
+    assert started.skill == winner
+
+
+def test_a_plugin_that_was_switched_off_stays_off_under_another_profile(turns, host):
+    host.register(Broken(), state("broken"))
+    list(turns.answer(window()))
+    turns.switch(turns.profile.model_copy(update={"name": "other"}))
+    assert "switched off" in turns.host.plugins["broken"].disabled
+
+
+def test_a_file_that_failed_stays_off_under_another_profile_until_it_is_saved(tmp_path, core, monkeypatch):
+    from assistant import plugin_host
+
+    monkeypatch.setattr(plugin_host, "REFRESH_S", 0.0)
+    file = tmp_path / "bad.py"
+    file.write_text("raise RuntimeError('boom')")
+    profile = load("default").model_copy(update={"plugin_folders": (tmp_path,)})
+    reports = []
+    turns = Turns(core, PluginHost(profile, lambda name, said: reports.append(said)), profile)
+    turns.switch(profile)
+    list(turns.answer(window()))
+    assert reports == ["failed at import: RuntimeError: boom (bad.py, line 1)"]
+    file.write_text("")
+    os.utime(file, (1, 2))
+    list(turns.answer(window()))
+    assert turns.host.plugins["bad"].disabled is None
+
+
+def test_a_failure_names_the_line(turns, host, reports):
+    host.register(Broken(), state("broken"))
+    list(turns.answer(window()))
+    assert re.search(r"failed in shape_prompt: RuntimeError: boom \(test_plugins.py, line \d+\)", reports[0][1])
+
+
+def test_listing_imports_nothing(assistant, tmp_path):
+    folder = tmp_path / "skills"
+    folder.mkdir()
+    (folder / "loud.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')")
+    (tmp_path / "mine.yaml").write_text(f"extends: default\nplugin_folders: [{folder}]\n")
+    listed = assistant("plugins", "list", "--profile", str(tmp_path / "mine.yaml"))
+    assert "loud" in listed.stdout
+    assert not (tmp_path / "imported").exists()
+    assert assistant("plugins", "show", "loud", "--profile", str(tmp_path / "mine.yaml")).returncode == 0
+    assert (tmp_path / "imported").exists()
+
+
+def test_a_plugins_command_that_fails_is_one_line(assistant, tmp_path):
+    (tmp_path / "bad.py").write_text(
+        "from assistant import Command, hookimpl\n@hookimpl\ndef register_commands():\n"
+        "    return [Command('go', '', lambda words: 1 / 0)]\n"
+    )
+    (tmp_path / "mine.yaml").write_text(f"extends: default\nplugin_folders: [{tmp_path}]\n")
+    done = assistant("plugins", "run", "bad", "go", "--profile", str(tmp_path / "mine.yaml"))
+    assert done.returncode == 1
+    assert done.stderr == "assistant: plugin bad: command go failed: ZeroDivisionError: division by zero\n"

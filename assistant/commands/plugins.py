@@ -96,7 +96,10 @@ def run_command(name: str, command: str | None, words: list[str], profile: str) 
     if command not in commands:
         there = ", ".join(commands) or "none"
         raise UserError(f"plugin {name} has no command {command!r}; there are: {there}")
-    said = commands[command].run(words)
+    try:
+        said = commands[command].run(words)
+    except Exception as error:
+        raise UserError(f"plugin {name}: command {command} failed: {type(error).__name__}: {error}") from error
     if said:
         print(said)
 

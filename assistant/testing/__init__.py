@@ -18,6 +18,7 @@ installed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -34,11 +35,13 @@ from assistant.testing.replayed import Replayed
 
 __all__ = ["AssistantLoop", "FakeCore", "Heard", "Loop", "Replayed", "assistant_loop"]
 
+logger = logging.getLogger(__name__)
+
 
 class Loop:
     """One conversation with the plugins under test."""
 
-    def __init__(self, turns: Any, plugins: tuple[str, ...], errors: list[Event]) -> None:
+    def __init__(self, turns: Any, plugins: tuple[str, ...], errors: list[ErrorRaised]) -> None:
         self.turns, self.core, self.host = turns, turns.core, turns.host
         self._plugins, self._errors = plugins, errors
         self._windows = 0
@@ -59,9 +62,11 @@ class Loop:
         return self.heard(list(self.turns.answer(window, chosen)))
 
     def heard(self, events: list[Event]) -> Heard:
-        """The events of one turn, with the plugins' failures meanwhile."""
+        """The events of one turn, with the plugins' failures meanwhile; pytest shows them if the test fails."""
         errors, self._errors[:] = list(self._errors), []
-        return Heard(errors + events, self._plugins)
+        for error in errors:
+            logger.error("%s %s", error.source, error.message)
+        return Heard([*errors, *events], self._plugins)
 
     def close(self) -> None:
         """End the session: `session_stopped` fires."""
@@ -142,7 +147,7 @@ def _make_loop(
     from assistant.turns import Turns
 
     profile = profile.model_copy(update={"plugins": {**profile.plugins, **(settings or {})}})
-    errors: list[Event] = []
+    errors: list[ErrorRaised] = []
     host = PluginHost(
         profile, lambda name, said: errors.append(ErrorRaised(source=f"plugin {name}", message=said)), safe=True
     )

@@ -223,11 +223,12 @@ def plugins_new(
 def plugins_install(
     requirement: Annotated[str, typer.Argument(help="A folder, a wheel, or a name on the package index.")],
     upgrade: Annotated[bool, typer.Option("--upgrade", "-U", help="Take the newest version.")] = False,
+    editable: Annotated[bool, typer.Option("--editable", "-e", help="The folder itself, to go on writing it.")] = False,
 ) -> None:
-    """Install a plugin with pip, where the assistant itself is installed."""
+    """Install a plugin with pip, where the assistant is installed. Example: assistant plugins install ./kettle"""
     from assistant.commands.plugins import install
 
-    install(requirement, upgrade)
+    install(requirement, upgrade, editable)
 
 
 @plugins.command("uninstall")

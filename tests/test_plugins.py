@@ -2,11 +2,15 @@
 
 import os
 import re
+import subprocess
 from dataclasses import replace
 
 import pytest
 
 from assistant import STOP, Prompt, Response, Skill, Timings, hookimpl
+from assistant.commands.plugins import install
+from assistant.commands.scaffold import create
+from assistant.errors import UserError
 from assistant.events import Responded, TurnStarted
 from assistant.plugin_host import PluginHost, PluginState, discover
 from assistant.profile import load
@@ -225,3 +229,39 @@ def test_a_plugins_command_that_fails_is_one_line(assistant, tmp_path):
     done = assistant("plugins", "run", "bad", "go", "--profile", str(tmp_path / "mine.yaml"))
     assert done.returncode == 1
     assert done.stderr == "assistant: plugin bad: command go failed: ZeroDivisionError: division by zero\n"
+
+
+@pytest.fixture
+def pip(monkeypatch):
+    """What pip would be told."""
+    told = []
+
+    def run(command, check):
+        told.append(command[3:])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("assistant.commands.plugins.subprocess.run", run)
+    return told
+
+
+def test_a_folder_is_installed_and_not_a_strangers_package_of_its_name(pip, tmp_path, monkeypatch):
+    create("kettle", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    install("kettle", upgrade=False, editable=True)
+    install("kettle-skill>=1", upgrade=True, editable=False)
+    assert pip == [["install", "--editable", str(tmp_path / "kettle")], ["install", "--upgrade", "kettle-skill>=1"]]
+
+
+def test_only_a_folder_can_be_editable(pip):
+    with pytest.raises(UserError, match="takes a plugin's folder"):
+        install("kettle", upgrade=False, editable=True)
+    assert pip == []
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"), [("Kettle", "no name for a plugin"), ("captions", "already"), ("json", "Python module")]
+)
+def test_a_new_plugin_takes_nobodys_name(tmp_path, name, complaint):
+    with pytest.raises(UserError, match=complaint):
+        create(name, tmp_path)
+    assert not any(tmp_path.iterdir())

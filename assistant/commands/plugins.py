@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from assistant.commands.output import print_json, print_rows
@@ -104,9 +105,14 @@ def run_command(name: str, command: str | None, words: list[str], profile: str) 
         print(said)
 
 
-def install(requirement: str, upgrade: bool) -> None:
+def install(requirement: str, upgrade: bool, editable: bool) -> None:
     """pip, for the environment that the assistant runs in."""
-    _pip("install", *(["--upgrade"] if upgrade else []), requirement)
+    folder = Path(requirement).expanduser()
+    if folder.is_dir():  # pip takes a bare name for that of a stranger's package, even if the folder is there
+        requirement = str(folder.resolve())
+    elif editable:
+        raise UserError(f"--editable takes a plugin's folder, and {requirement} is none")
+    _pip("install", *(["--upgrade"] if upgrade else []), *(["--editable"] if editable else []), requirement)
 
 
 def uninstall(distribution: str) -> None:

@@ -71,7 +71,9 @@ def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt, settings: Se
     if skill.name != "slot-filling":
         return None
     if settings.grounded and not _written_down(window, state):
-        return replace(as_long_as_speech(prompt, window), instruction="Transcribe the speech.")
+        written = as_long_as_speech(prompt, window)
+        options = replace(written.settings, repetition_penalty=1.05)  # as `transcribe` does
+        return replace(written, instruction="Transcribe the speech.", settings=options)
     schema, _ = _asked(window, settings, state)
     options = replace(prompt.settings, pattern=schema.pattern)
     return replace(prompt, instruction=schema.instruction, settings=options)

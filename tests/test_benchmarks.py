@@ -81,3 +81,10 @@ def test_the_benchmark_of_the_skills_runs(tmp_path):
     kept = json.loads(out.read_text())
     assert {"alert: rain", "music described as music"} <= {row["what"] for row in kept["results"]}
     assert all(answer["file"] for answer in kept["answers"])
+
+
+def test_a_train_is_no_rain():
+    from benchmarks.skills import _has
+
+    assert _has(["crying baby"], "baby")
+    assert not _has(["train horn"], "rain")

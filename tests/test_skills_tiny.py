@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 
-from tests.conftest import SHARED, needs_shared
+from tests.conftest import ROOT, SHARED, needs_shared
 
 pytestmark = [pytest.mark.weights, needs_shared]
 DEV = SHARED / "data/dev"
@@ -67,3 +67,11 @@ def test_a_record_is_valid_whatever_is_heard(assistant_loop):
         assert list(record) == list(loop.host.plugins["slot-filling"].settings.fields.properties)
         assert record["device type"] in (None, "timer", "lights", "note", "music")
         assert record["level"] is None or 0 <= record["level"] <= 100
+
+
+def test_a_bell_is_described_and_is_what_that_was(assistant_loop):
+    loop = assistant_loop(core="tiny")
+    assert "bell" in loop.hear(ROOT / "examples/bell.flac", skill="describe").text.lower()
+    was = loop.hear(ROOT / "examples/crow.flac", skill="what-was-that")
+    assert was.prompt.windows == (1,)
+    assert any(word in was.text.lower() for word in ("bell", "rooster", "crow"))

@@ -65,7 +65,9 @@ def _answers(path: str, events: Iterator[Event], keep: HistoryWriter | None) -> 
     try:
         for event in events:
             if keep:
-                keep(event)
+                keep(event)  # and it prints what went wrong
+            elif isinstance(event, ErrorRaised):
+                complain(event.message)
             if isinstance(event, WindowDropped):
                 complain(f"{path} was not answered: {event.reason}")
             elif isinstance(event, ActionTaken):
@@ -79,7 +81,7 @@ def _answers(path: str, events: Iterator[Event], keep: HistoryWriter | None) -> 
 
 def _row(path: str, event: Responded) -> dict[str, Any]:
     said = event.as_dict()
-    kept = {key: said[key] for key in ("skill", "prompt", "text", "audio_s", "slots") if key in said}
+    kept: dict[str, Any] = {key: said[key] for key in ("skill", "prompt", "text", "audio_s", "slots") if key in said}
     return {
         "file": path,
         **kept,

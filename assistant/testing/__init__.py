@@ -42,10 +42,20 @@ class Loop:
     """One conversation with the plugins under test."""
 
     def __init__(self, turns: Any, plugins: tuple[str, ...], errors: list[ErrorRaised]) -> None:
-        self.turns, self.core, self.host = turns, turns.core, turns.host
+        self.turns = turns
         self._plugins, self._errors = plugins, errors
         self._windows = 0
         self._at_s = 0.0
+
+    @property
+    def core(self) -> Any:
+        """The model; of a scripted one `asked` has the prompts, and `words` may be changed."""
+        return self.turns.core
+
+    @property
+    def host(self) -> Any:
+        """The plugin host, that of another profile after `turns.switch`."""
+        return self.turns.host
 
     def hear(self, audio: str | Path | np.ndarray | float, skill: str | None = None) -> Heard:
         """Answer one window.

@@ -11,7 +11,7 @@ from pathlib import Path
 from salmonn_core.prompts import INSTRUCTIONS, slot_instruction
 from salmonn_core.training.corpus import Clip
 from salmonn_core.training.metrics import Score, holds, names, ratio, repeats, slots_right, word_errors
-from salmonn_core.training.tasks import slot_record
+from salmonn_core.training.slots import slot_record
 
 # path, instruction, pattern that the answer must match (None: any), most new tokens -> answer
 Ask = Callable[[str, str, str | None, int], str]

@@ -8,6 +8,7 @@ Losses are sums: their means are taken over a step's whole batch, however many p
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,12 @@ class Trainee(nn.Module):
         ids = self.tokenizer(text, add_special_tokens=False).input_ids
         return torch.tensor(ids, dtype=torch.long, device=self.device)
 
-    def label_tokens(self, example: Example) -> int:
-        """How many tokens of the LLM's loss an example has, its end included."""
-        return 0 if self.llm is None else len(self.ids(example.answer)) + 1
+    def weight(self, example: Example) -> float:
+        """How much an example counts in the LLM's loss: the root of its label tokens, its end included.
+
+        By tokens alone a sound's three-word label is a tenth of a long sentence, and sounds are never learned.
+        """
+        return 0.0 if self.llm is None else math.sqrt(len(self.ids(example.answer)) + 1)
 
     def spelling(self, example: Example) -> list[int]:
         """The clip's text as CTC targets; empty if it has none, or holds a token that the head never learned."""
@@ -76,7 +80,7 @@ class Trainee(nn.Module):
             )
 
     def forward(self, examples: list[Example], pairs: list[tuple[Tensor, Tensor]], compared: Tensor) -> Tensor:
-        """Sums of the LLM's loss over label tokens and of the CTC loss over clips: (2,)."""
+        """Sums of the LLM's loss, each example's by its `weight`, and of the CTC loss over clips: (2,)."""
         audio = self.hear(pairs)
         return torch.stack((self._llm_loss(examples, audio), self._ctc(examples, audio, compared)))
 
@@ -89,7 +93,8 @@ class Trainee(nn.Module):
             # Position i predicts token i + 1; only labelled positions pay for 49,152 logits.
             wanted = labels[:, 1:] != IGNORED
             logits = self.llm.base_model.model.lm_head(hidden[:, :-1][wanted])
-        return F.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
+        each = F.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="none")
+        return (each * (1.0 / wanted.sum(dim=1).sqrt()).repeat_interleave(wanted.sum(dim=1))).sum()
 
     def _batch(self, examples: list[Example], audio: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Right-padded input embeddings (batch, longest, width) and labels (batch, longest)."""

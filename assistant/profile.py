@@ -120,6 +120,8 @@ class GenerationProfile(_Strict):
     seed: int | None = None
     lora_scale: float | None = Field(None, ge=0, le=4)
     repetition_penalty: float | None = Field(None, ge=1, le=2)
+    reading_weight: float | None = Field(None, ge=0, le=1, description="of the audio tokens' own reading: transcripts")
+    words_first: bool | None = Field(None, description="write a transcript first and show it to the model as text")
 
 
 class HistorySettings(_Strict):

@@ -66,6 +66,8 @@ class GenerationSettings:
     lora_scale: float = 1.0
     repetition_penalty: float = 1.0
     pattern: str | None = None
+    reading_weight: float = 0.0
+    words_first: bool = False
 
 
 @dataclass(frozen=True)

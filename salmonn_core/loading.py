@@ -14,6 +14,7 @@ from torch import Tensor
 from salmonn_core.checkpoint import OfficialFiles, read_official
 from salmonn_core.config import LoraConfig, SalmonnConfig, from_dict
 from salmonn_core.errors import UserError
+from salmonn_core.reading import Reader
 from salmonn_core.weights.convert import quiet_transformers
 from salmonn_core.weights.safe import assign, check_fit, read_json, read_safetensors
 from salmonn_core.weights.sources import cache_folder, locate
@@ -27,7 +28,7 @@ Precision = Literal["auto", "fp32", "bf16", "int8", "int4"]
 
 BUNDLED = Path(__file__).parent / "pretrained"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "salmonn.safetensors"
-LORA_KEYS = ".lora_"
+LORA_KEYS, READER = ".lora_", "reader."
 LLM_NAMES = {5120: "13B", 4096: "7B"}
 
 
@@ -81,12 +82,13 @@ def lora_state(llm: Any) -> dict[str, Tensor]:
 
 
 def save(folder: Path, config: SalmonnConfig, state: dict[str, Tensor]) -> None:
-    """Write a model folder: config.json and one float16 safetensors file."""
+    """Write a model folder: config.json and one safetensors file, in float16 but for whole numbers."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(json.dumps(asdict(config), indent=2) + "\n")
-    save_file({k: v.detach().half().contiguous() for k, v in state.items()}, folder / WEIGHTS_FILE)
+    tensors = {k: v.detach().half() if v.is_floating_point() else v for k, v in state.items()}
+    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / WEIGHTS_FILE)
 
 
 def load(name: str | Path, device: str = "cpu", precision: Precision = "auto") -> Salmonn:
@@ -119,7 +121,7 @@ def build(config: SalmonnConfig, state: dict[str, Tensor], device: str, precisio
     memory-mapped files straight to the device, so that the host never holds more than one part.
 
     Args:
-        state: weights named `beats.`, `bridge.`, `lora.`.
+        state: weights named `beats.`, `bridge.`, `lora.`, and `reader.` if the model has learned to be read.
         where: what `state` was read from, for errors.
 
     Raises:
@@ -146,7 +148,19 @@ def build(config: SalmonnConfig, state: dict[str, Tensor], device: str, precisio
         module.eval().requires_grad_(False)
     tokenizer = load_tokenizer(llm_folder)
     llm = open_llm(llm_folder, config.lora, part(state, "lora."), tokenizer, device, precision, where)
-    return Salmonn(config, whisper, beats, bridge, llm, tokenizer)
+    return Salmonn(config, whisper, beats, bridge, llm, tokenizer, _reader(part(state, READER), llm, device, where))
+
+
+def _reader(state: dict[str, Tensor], llm: Llm, device: str, where: str) -> Reader | None:
+    """The model's reader of its own audio tokens; the published checkpoints have none."""
+    if not state:
+        return None
+    if "tokens" not in state:
+        raise UserError(f"{where}: its reader lacks `tokens`; export the checkpoint again")
+    tokens = state["tokens"].long()
+    reader = Reader(llm.embed(tokens), tokens)
+    assign(reader, {k: v for k, v in state.items() if k != "tokens"}, where, device, torch.float32)
+    return reader.eval().requires_grad_(False)
 
 
 def check_device(device: str) -> str:

@@ -18,7 +18,8 @@ from salmonn_core.bridge import Bridge
 from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
 from salmonn_core.decode import GenerationOptions, generate, generate_batch, pieces
 from salmonn_core.llm import Llm, State
-from salmonn_core.prompts import build_prompt, past_turn
+from salmonn_core.prompts import INSTRUCTIONS, build_prompt, past_turn, with_transcript
+from salmonn_core.reading import Guide, Reader, Spelling
 from salmonn_core.whisper import encode_whisper, log_mel
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from salmonn_core.loading import Precision
 
 BATCH = 16
+# Of a transcript: nobody says more tokens, and the weight of the reading that was best on recorded speech.
+TOKENS, TOKENS_PER_S = 8, 6
+READING_WEIGHT = 0.4
 KEPT_PREFIXES = 8
 PromptKey = tuple[tuple[int, ...], float]  # token ids before the audio, LoRA scale
 
@@ -39,11 +43,13 @@ class AudioTokens:
         seconds: length of the clip.
         read: the LLM's state after the text before the audio and the audio itself, by that text and the LoRA
             scale: a second question about the window reads its own words only.
+        words: the transcript by LoRA scale, once something asked for it.
     """
 
     tokens: Tensor
     seconds: float
     read: dict[PromptKey, State] = field(default_factory=dict, repr=False, compare=False)
+    words: dict[float, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,19 @@ class Salmonn:
     """A loaded model. `Salmonn.from_pretrained("salmonn-tiny")` makes one; see `salmonn_core.loading`."""
 
     def __init__(
-        self, config: SalmonnConfig, whisper: Any, beats: Beats, bridge: Bridge, llm: Llm, tokenizer: Any
+        self,
+        config: SalmonnConfig,
+        whisper: Any,
+        beats: Beats,
+        bridge: Bridge,
+        llm: Llm,
+        tokenizer: Any,
+        reader: Reader | None = None,
     ) -> None:
         self.config = config
         self.whisper, self.beats, self.bridge = whisper, beats, bridge
-        self.llm, self.tokenizer = llm, tokenizer
+        self.llm, self.tokenizer, self.reader = llm, tokenizer, reader
+        self._spelling: Spelling | None = None
         self._prefix = lru_cache(KEPT_PREFIXES)(self._read_prefix)
 
     @classmethod
@@ -143,9 +157,32 @@ class Salmonn:
             before: text that stands before the audio.
         """
         options = options or GenerationOptions()
+        if options.words_first and audio is not None:
+            instruction = with_transcript(instruction, self.transcript(audio, options.lora_scale, cancelled))
         ready = self.prompt(instruction, audio, options.lora_scale, history, before)
-        ids = generate(self.llm, self.tokenizer, ready.rest, options, cancelled, ready.prefix, ready.remember)
+        guide = self._guide(audio, options)
+        ids = generate(self.llm, self.tokenizer, ready.rest, options, cancelled, ready.prefix, ready.remember, guide)
         yield from pieces(self.tokenizer, ids)
+
+    def transcript(
+        self, audio: AudioTokens, lora_scale: float = 1.0, cancelled: Callable[[], bool] = lambda: False
+    ) -> str:
+        """The words of a clip, written with the settings that suit transcripts; kept, so a second call is free."""
+        if audio.words.get(lora_scale) is None:
+            limit = round(TOKENS + TOKENS_PER_S * audio.seconds)
+            options = GenerationOptions(limit, lora_scale=lora_scale, reading_weight=READING_WEIGHT)
+            words = "".join(self.stream(audio, INSTRUCTIONS["asr"][0], options, cancelled=cancelled)).strip()
+            if cancelled():
+                return words
+            audio.words[lora_scale] = words
+        return audio.words[lora_scale]
+
+    def _guide(self, audio: AudioTokens | None, options: GenerationOptions) -> Guide | None:
+        if not options.reading_weight or self.reader is None or audio is None:
+            return None
+        self._spelling = self._spelling or Spelling(self.reader, self.tokenizer)
+        with torch.inference_mode():
+            return Guide(self.reader(audio.tokens), self._spelling, options.reading_weight)
 
     def ask(self, audio: str | Path | np.ndarray, instruction: str, options: GenerationOptions | None = None) -> str:
         """Answer one question about a sound file or a waveform (samples,) at 16 kHz."""
@@ -170,7 +207,8 @@ class Salmonn:
             indices, clips = zip(*heard[start : start + batch], strict=True)
             prompts = [self.prompt(instruction, clip, options.lora_scale) for clip in clips]
             prefix = prompts[0].prefix  # fresh clips have none of their own: all share the text's
-            answers = generate_batch(self.llm, self.tokenizer, [p.rest for p in prompts], options, prefix)
+            guides = [self._guide(clip, options) for clip in clips]
+            answers = generate_batch(self.llm, self.tokenizer, [p.rest for p in prompts], options, prefix, guides)
             for index, ids in zip(indices, answers, strict=True):
                 yield index, self.tokenizer.decode(ids).strip()
 

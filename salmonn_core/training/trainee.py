@@ -150,7 +150,7 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     embeddings = read_safetensors(folder / "model.safetensors")["model.embed_tokens.weight"]
     pieces = Pieces(folder)
     start = newest(config.start) if config.start else None
-    tokens = _tokens(start) if start else sorted({t for clip in clips for t in pieces.ids(clip.text)})
+    tokens = tokens_of(start) if start else sorted({t for clip in clips for t in pieces.ids(clip.text)})
     bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1])
     silence_missing_stream(bridge)
     if config.dropout is not None:
@@ -165,7 +165,12 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     return trainee
 
 
-def _tokens(checkpoint: Path) -> list[int]:
+def tokens_of(checkpoint: Path) -> list[int]:
+    """Ids of the tokens that a checkpoint's CTC head knows, in the order of its classes.
+
+    Raises:
+        UserError: it does not say.
+    """
     with safe_open(checkpoint, framework="pt") as file:
         metadata = file.metadata() or {}
     if "tokens" not in metadata:

@@ -68,7 +68,12 @@ class Trainee(nn.Module):
         return 0.0 if self.llm is None else math.sqrt(len(self.ids(example.answer)) + 1)
 
     def spelling(self, example: Example) -> list[int]:
-        """The clip's text as CTC targets; empty if it has none, or holds a token that the head never learned."""
+        """The clip's text as CTC targets; empty if it has none, or holds a token that the head never learned.
+
+        Beside the LLM only speech counts: a sound's label has no place in the clip, and its loss outweighs the words'.
+        """
+        if self.llm is not None and example.clip.kind != "speech":
+            return []
         target = self.pieces.ids(example.clip.text)
         return target if all(token in self.head.class_of for token in target) else []
 

@@ -34,6 +34,11 @@ KEPT_PREFIXES = 8
 PromptKey = tuple[tuple[int, ...], float]  # token ids before the audio, LoRA scale
 
 
+def transcript_limit(seconds: float) -> int:
+    """How many tokens the transcript of a clip may have: a model that runs on is stopped."""
+    return round(TOKENS + TOKENS_PER_S * seconds)
+
+
 @dataclass(frozen=True)
 class AudioTokens:
     """What the model heard in one window: encode once, ask as often as you like.
@@ -169,7 +174,7 @@ class Salmonn:
     ) -> str:
         """The words of a clip, written with the settings that suit transcripts; kept, so a second call is free."""
         if audio.words.get(lora_scale) is None:
-            limit = round(TOKENS + TOKENS_PER_S * audio.seconds)
+            limit = transcript_limit(audio.seconds)
             options = GenerationOptions(limit, lora_scale=lora_scale, reading_weight=READING_WEIGHT)
             words = "".join(self.stream(audio, INSTRUCTIONS["asr"][0], options, cancelled=cancelled)).strip()
             if cancelled():

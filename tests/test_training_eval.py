@@ -38,6 +38,7 @@ def right(clip, task):
         "kind": {"event": "sound"}.get(clip.kind, clip.kind),
         "slots": '{"time": "six"}',
         "QA": "It was Shakespeare.",
+        "label": "crying baby",
         "audiocaption": "A baby is crying.",
         "music_description": "Slow music on a flute.",
         "story": "The baby was crying all night long, and nobody in the old house could find out why it did.",
@@ -48,7 +49,7 @@ def test_a_model_that_is_right_scores_right(manifest):
     found = table(manifest, right)
     assert found.pop(("transcribe", "WER")).value == 0
     assert {score.value for score in found.values()} == {1.0}
-    assert len(found) == 10
+    assert len(found) == 13
 
 
 def test_a_model_that_says_anything_scores_nothing(manifest):

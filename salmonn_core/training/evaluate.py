@@ -16,7 +16,7 @@ from tqdm import tqdm
 from salmonn_core.training.config import EvaluateConfig, files_of
 from salmonn_core.training.corpus import Clip, load_clips
 from salmonn_core.training.manifests import check_audio, read_clip
-from salmonn_core.training.measure import Ask, Judged, judge, scores, short
+from salmonn_core.training.measure import Ask, Judged, Question, judge, scores, short
 from salmonn_core.training.metrics import Score, normalizer, ratio, word_errors
 
 Answers = list[dict[str, str]]
@@ -74,9 +74,9 @@ def salmonn(config: EvaluateConfig) -> Callable[[float], Ask]:
         return model.encode(read_clip(path))
 
     def at(scale: float) -> Ask:
-        def ask(path: str, instruction: str, pattern: str | None, limit: int) -> str:
-            options = GenerationOptions(max_new_tokens=limit, pattern=pattern, lora_scale=scale)
-            return "".join(model.stream(heard(path), instruction, options)).strip()
+        def ask(path: str, question: Question) -> str:
+            options = GenerationOptions(**question.options, lora_scale=scale)
+            return "".join(model.stream(heard(path), question.instruction, options)).strip()
 
         return ask
 

@@ -72,7 +72,7 @@ class Trainee(nn.Module):
 
         Beside the LLM only speech counts: a sound's label has no place in the clip, and its loss outweighs the words'.
         """
-        if self.llm is not None and example.clip.kind != "speech":
+        if not example.clip.text or (self.llm is not None and example.clip.kind != "speech"):
             return []
         target = self.pieces.ids(example.clip.text)
         return target if all(token in self.head.class_of for token in target) else []

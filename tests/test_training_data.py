@@ -185,7 +185,7 @@ def heard(tmp_path):
         soundfile.write(tmp_path / f"{name}.wav", np.random.default_rng(len(name)).normal(0, 0.1, 16000), 16000)
     row = {"duration_s": 1.0, "source": "s", "license": "CC0"}
     sounds = [
-        row | {"path": str(tmp_path / f"{n}.wav"), "kind": "event", "labels": [label]}
+        row | {"path": str(tmp_path / f"{n}.wav"), "kind": "event", "labels": [label], "caption": label}
         for n, label in (("dog", "dog bark"), ("rain", "rain"), ("cow", "cow moo"))
     ]
     voices = [
@@ -277,3 +277,20 @@ def test_a_caption_that_does_not_name_its_sound_is_told_the_name():
 
     assert caption("A bird chirps.", ["bird song"]) == "A bird chirps (bird song)."
     assert caption("A dog is barking.", ["dog bark"]) == "A dog is barking."
+
+
+def test_only_words_that_were_spoken_are_spelled_beside_the_llm():
+    from types import SimpleNamespace
+
+    from salmonn_core.training.tasks import Example
+    from salmonn_core.training.trainee import Trainee
+
+    pieces = SimpleNamespace(ids=lambda text: [7] + [1] * len(text.split()))  # even nothing has its space
+    trainee = SimpleNamespace(pieces=pieces, head=SimpleNamespace(class_of={7: 1, 1: 2}), llm=object())
+
+    def spelled(kind, text):
+        return Trainee.spelling(trainee, Example(Clip("a.wav", kind, text, "", {}), "asr", "", ""))
+
+    assert spelled("speech", "go on") == [7, 1, 1]
+    assert spelled("speech", "") == []
+    assert spelled("event", "dog bark") == []

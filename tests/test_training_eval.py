@@ -104,3 +104,16 @@ def test_assistant_eval_measures_a_manifest(manifest, monkeypatch, capsys):
     assert rows["speech, sound or music", "accuracy"]["value"] == 0.5
     assert rows["spoken questions", "following rate"]["value"] == 0
     assert rows["transcribe", "WER"]["clips"] == 2
+
+
+def test_the_cascade_is_asked_only_what_is_asked_aloud(manifest):
+    from salmonn_core.training.evaluate import CASCADE, chosen, measure_cascade
+
+    path = manifest.parent / "more.jsonl"
+    scene = {"path": "a.wav", "task": "QA", "Q": "Which sound comes last?", "text": "rain"}
+    aloud = {"path": "a.wav", "task": "co_reasoning", "text": "rain", "said": "what is that"}
+    path.write_text(manifest.read_text() + json.dumps(scene) + "\n" + json.dumps(aloud) + "\n")
+    found = measure_cascade("m", chosen(path, None, seed=0), lambda _: "Shakespeare, I think.", seed=0)
+    scores = {(s.task, s.measure): (s.value, s.clips) for s in found}
+    assert scores[f"spoken questions ({CASCADE})", "right on the key"] == (1.0, 1)
+    assert scores[f"co-reasoning ({CASCADE})", "right on the key"] == (0.0, 1)

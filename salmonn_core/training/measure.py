@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from salmonn_core.model import READING_WEIGHT, transcript_limit
 from salmonn_core.prompts import INSTRUCTIONS, slot_instruction
@@ -26,7 +27,7 @@ class Question:
     words_first: bool = False
 
     @property
-    def options(self) -> dict[str, object]:
+    def options(self) -> dict[str, Any]:
         """The settings of the answer, by the names of `GenerationOptions`."""
         return {name: value for name, value in asdict(self).items() if name != "instruction"}
 
@@ -36,7 +37,18 @@ SLOT_VALUE = r'("[^"\\\n]{1,40}"|null)'
 STORY_WORDS = 15
 TEMPI = ("slow", "medium", "fast")
 ESC_10 = frozenset(
-    "chainsaw,clock tick,crying baby,dog bark,fire crackling,helicopter,rain,rooster crow,sea waves,sneeze".split(",")
+    [
+        "chainsaw",
+        "clock tick",
+        "crying baby",
+        "dog bark",
+        "fire crackling",
+        "helicopter",
+        "rain",
+        "rooster crow",
+        "sea waves",
+        "sneeze",
+    ]
 )
 
 
@@ -202,6 +214,11 @@ MEASURES = {
     "story": Measure(lambda c: c.kind == "event" and _labels(c), _asks("story", 120), _told),
     "other": Measure(_other, _other_question, _exact),
 }
+
+
+def asked_aloud(clip: Clip) -> bool:
+    """Whether somebody asks a question in the clip, so that a recogniser and an LLM in text could try too."""
+    return bool(MEASURES["QA"].allows(clip)) and clip.row.get("Q") is None
 
 
 def scores(name: str, judged: Sequence[Judged], seed: int) -> list[Score]:

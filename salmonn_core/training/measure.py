@@ -37,18 +37,8 @@ SLOT_VALUE = r'("[^"\\\n]{1,40}"|null)'
 STORY_WORDS = 15
 TEMPI = ("slow", "medium", "fast")
 ESC_10 = frozenset(
-    [
-        "chainsaw",
-        "clock tick",
-        "crying baby",
-        "dog bark",
-        "fire crackling",
-        "helicopter",
-        "rain",
-        "rooster crow",
-        "sea waves",
-        "sneeze",
-    ]
+    {"chainsaw", "clock tick", "crying baby", "dog bark", "fire crackling", "helicopter"}
+    | {"rain", "rooster crow", "sea waves", "sneeze"}
 )
 
 

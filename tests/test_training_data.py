@@ -259,6 +259,20 @@ def test_a_schema_is_asked_under_many_names_and_its_answer_fits_the_speech():
     assert any("(" in instruction.split("Fields:")[1] for instruction, _ in drawn)  # with values to choose from
 
 
+def test_an_unseen_schema_has_names_that_training_never_asks_for():
+    from salmonn_core.training.slots import FEW_VALUES, OTHER_NAMES, SLOT_NAMES, UNSEEN_NAMES, unseen_schema
+
+    asked = {name.replace("_", " ") for name in (*SLOT_NAMES, *OTHER_NAMES, *FEW_VALUES)}
+    asked |= {other for names in OTHER_NAMES.values() for other in names}
+    assert set(UNSEEN_NAMES) == set(FEW_VALUES)
+    assert not asked & set(UNSEEN_NAMES.values())
+    clip = Clip("a.wav", "speech", "a taxi please", "", {"slots": [["transport_type", "Taxi"], ["city", "Rome"]]})
+    fields, record = unseen_schema(clip)
+    assert record == {"ride": "taxi", "daytime": None}
+    assert "taxi" in fields["ride"]
+    assert unseen_schema(Clip("a.wav", "speech", "rome", "", {"slots": [["city", "Rome"]]})) == ({}, {})
+
+
 def test_a_cut_clip_keeps_both_encoders_in_step():
     pair = (torch.arange(240.0)[:, None], torch.arange(30.0)[:, None])
     speech, audio = cut(pair, (0.25, 0.75))

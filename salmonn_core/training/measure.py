@@ -13,7 +13,7 @@ from salmonn_core.model import READING_WEIGHT, transcript_limit
 from salmonn_core.prompts import INSTRUCTIONS, slot_instruction
 from salmonn_core.training.corpus import MAX_CLIP_S, Clip
 from salmonn_core.training.metrics import Score, holds, names, ratio, repeats, slots_right, word_errors
-from salmonn_core.training.slots import slot_record
+from salmonn_core.training.slots import slot_record, unseen_schema
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,21 @@ def _slots(clip: Clip, answer: str) -> Iterator[Mark]:
     yield Mark("slot filling", "whole record", right == given == true)
 
 
+def _unseen_question(clip: Clip) -> Question:
+    fields, _ = unseen_schema(clip)
+    pairs = (f'"{name}": (null|"({"|".join(map(re.escape, values))})")' for name, values in fields.items())
+    instruction = slot_instruction({name: ", ".join(values) for name, values in fields.items()})
+    return Question(instruction, 96, r"\{" + ", ".join(pairs) + r"\}", words_first=True)
+
+
+def _unseen(clip: Clip, answer: str) -> Iterator[Mark]:
+    try:
+        said = json.loads(answer)
+    except json.JSONDecodeError:  # cut off at the limit
+        said = {}
+    yield Mark("slot filling, unseen schema", "whole record", said == unseen_schema(clip)[1])
+
+
 def _spoken_question(clip: Clip) -> Question:
     if clip.task == "co_reasoning":
         return _asks("co_reasoning", 64)(clip)
@@ -200,6 +215,7 @@ MEASURES = {
     ),
     "kind": Measure(lambda c: c.row.get("kind"), _asks("kind", 4, "(speech|sound|music)"), _kind),
     "slots": Measure(lambda c: c.row.get("slots"), _slot_question, _slots),
+    "unseen": Measure(lambda c: c.kind == "speech" and unseen_schema(c)[0], _unseen_question, _unseen),
     "QA": Measure(lambda c: c.row.get("answer") or c.task in ("QA", "co_reasoning"), _spoken_question, _answered),
     "story": Measure(lambda c: c.kind == "event" and _labels(c), _asks("story", 120), _told),
     "other": Measure(_other, _other_question, _exact),

@@ -82,6 +82,39 @@ FEW_VALUES: Mapping[str, tuple[str, ...]] = {
     "transport_type": ("train", "taxi", "cab", "bus", "walk"),
 }
 
+# Names under which training never asks for these: for measuring a schema that was never seen.
+UNSEEN_NAMES: Mapping[str, str] = {
+    "color_type": "shade",
+    "device_type": "gadget",
+    "house_place": "area",
+    "media_type": "channel",
+    "music_item": "sort of recording",
+    "object_select": "which of them",
+    "order_type": "way of serving",
+    "party_size_number": "seats",
+    "rating_value": "mark",
+    "relation": "kin",
+    "restaurant_type": "eatery",
+    "service": "provider",
+    "timeofday": "daytime",
+    "transport_type": "ride",
+}
+UNSAID = ("timeofday", "transport_type", "house_place", "color_type")
+
+
+def unseen_schema(clip: Clip) -> tuple[dict[str, tuple[str, ...]], dict[str, str | None]]:
+    """Fields with allowed values under names that training never used, one of them not said, and the true record.
+
+    Empty where the clip says nothing that such a field could hold.
+    """
+    said = slot_record(clip, list(FEW_VALUES))
+    known = {name: value for name, value in said.items() if value in FEW_VALUES[name]}
+    if not known:
+        return {}, {}
+    absent = next(name for name in UNSAID if said[name] is None)
+    fields = {UNSEEN_NAMES[name]: FEW_VALUES[name] for name in [*known, absent]}
+    return fields, {UNSEEN_NAMES[name]: value for name, value in known.items()} | {UNSEEN_NAMES[absent]: None}
+
 
 def slot_record(clip: Clip, names: list[str]) -> dict[str, str | None]:
     """The value of each named slot in this clip's annotation, None where it is not said."""

@@ -14,9 +14,9 @@ from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from salmonn_core.config import SAMPLE_RATE
-from salmonn_core.weights.safe import assign, read_safetensors
+from salmonn_core.weights.safe import assign, read_safetensors, weight_files
 
-ENCODER_PREFIX = "model.encoder."
+ENCODER_PREFIXES = ("model.encoder.", "encoder.")  # of WhisperForConditionalGeneration, of WhisperModel
 
 
 def load_whisper_encoder(folder: Path, dtype: torch.dtype, device: str = "cpu") -> WhisperEncoder:
@@ -28,8 +28,11 @@ def load_whisper_encoder(folder: Path, dtype: torch.dtype, device: str = "cpu") 
     config = WhisperConfig.from_pretrained(folder)
     with torch.device("meta"):
         encoder = WhisperEncoder(config)
-    path = folder / "model.safetensors"
-    assign(encoder, read_safetensors(path, ENCODER_PREFIX), str(path), device, dtype)
+    tensors: dict[str, Tensor] = {}
+    for path in weight_files(folder):
+        for prefix in ENCODER_PREFIXES:
+            tensors |= read_safetensors(path, prefix)
+    assign(encoder, tensors, str(folder), device, dtype)
     return cast(WhisperEncoder, encoder.eval().requires_grad_(False))
 
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from salmonn_core.llm import PeftLlm
 
+LEVELS = 255.0  # of FBGEMM's unsigned activations
+SMALLEST_SCALE = 6.1e-5  # below which FBGEMM rounds no finer
 SMOOTHING = 0.5  # how much of the activations' range moves into the weights
 # Text whose activations decide the smoothing; any ordinary text finds the same outlier channels.
 CALIBRATION = (
@@ -50,6 +52,38 @@ class Shape:
     eps: float
 
 
+class Matrix(nn.Module):
+    """A linear map in int8, one scale an output channel; called, on one row of floats (1, inputs)."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.packed = _quantise(weight)
+        self.levels, self.smallest = LEVELS, SMALLEST_SCALE
+        self.sums = self.product(torch.ones(1, weight.shape[1]))
+
+    def forward(self, row: Tensor) -> Tensor:
+        return torch.ops.quantized.linear_dynamic(row, self.packed)
+
+    @torch.jit.export
+    def rows(self, x: Tensor) -> Tensor:
+        """Rows, (n, inputs) float32, each rounded as it would be alone.
+
+        FBGEMM has one range for all rows of a call. Given the integers that it would make of each row by itself, its
+        product is exact, and an answer does not depend on its neighbours; `sums` undoes the rows' zero points.
+        """
+        low = x.amin(dim=1, keepdim=True).clamp_max(0.0)
+        high = x.amax(dim=1, keepdim=True).clamp_min(0.0)
+        scale = ((high - low) / self.levels).clamp_min(self.smallest)
+        zero = (low / scale).round_()
+        integers = (x / scale).round_().sub_(zero).clamp_(0.0, self.levels)
+        return self.product(integers).addcmul_(zero, self.sums).mul_(scale)
+
+    @torch.jit.export
+    def product(self, integers: Tensor) -> Tensor:
+        """Rows of integers from 0 to 255, held as floats, times the matrix."""
+        return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(integers, 1.0, 0, self.packed)
+
+
 class Layer(nn.Module):
     """One layer: packed matrices (inputs to outputs) and smoothed norm weights; called, one position of one sequence.
 
@@ -59,15 +93,16 @@ class Layer(nn.Module):
     def __init__(self, matrices: Sequence[Tensor], norms: tuple[Tensor, Tensor], shape: Shape) -> None:
         """Args: matrices: qkv, out, gate_up, down; norms: before attention and before the feed-forward."""
         super().__init__()
-        self.qkv, self.out, self.gate_up, self.down = map(_quantise, matrices)
+        self.qkv, self.out, self.gate_up, self.down = map(Matrix, matrices)
         self.attention_norm, self.feed_forward_norm = norms
         self.kv_heads, self.head_dim = shape.kv_heads, shape.head_dim
+        self.group = shape.heads // shape.kv_heads
         self.turned = (shape.heads + shape.kv_heads) * shape.head_dim
         self.scale, self.mean, self.eps = shape.head_dim**-0.5, 1.0 / shape.width, shape.eps
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: int) -> Tensor:
         """(1, width) at position `at`; keys, values: (kv heads, room, head_dim); rotation: (head_dim / 2,) complex."""
-        y = torch.ops.quantized.linear_dynamic(x * self.attention_norm, self.qkv) * self.root(x)
+        y = self.qkv(x * self.attention_norm) * self.root(x)
         pairs = torch.view_as_complex(y[:, : self.turned].view(-1, self.head_dim // 2, 2)) * rotation
         # Query heads that share a key stand where positions would: (kv heads, group, head_dim).
         both = torch.view_as_real(pairs).view(-1, self.kv_heads, self.head_dim)
@@ -76,10 +111,51 @@ class Layer(nn.Module):
         values[:, at] = y[:, self.turned :].view(self.kv_heads, self.head_dim)
         scores = torch.bmm(queries * self.scale, keys[:, : at + 1].transpose(1, 2))
         heard = torch.bmm(scores.softmax(-1), values[:, : at + 1]).view(1, -1)
-        x = x + torch.ops.quantized.linear_dynamic(heard, self.out)
-        wide = torch.ops.quantized.linear_dynamic(x * self.feed_forward_norm, self.gate_up) * self.root(x)
+        x = x + self.out(heard)
+        wide = self.gate_up(x * self.feed_forward_norm) * self.root(x)
         gate, up = wide.chunk(2, dim=-1)
-        return x + torch.ops.quantized.linear_dynamic(F.silu(gate) * up, self.down)
+        return x + self.down(F.silu(gate) * up)
+
+    @torch.jit.export
+    def many(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: Tensor, hidden: Tensor) -> Tensor:
+        """(n, width), one position each of n sequences.
+
+        Args:
+            keys, values: (n, kv heads, room, head_dim).
+            rotation: (n, 1, head_dim / 2) complex.
+            at: (n x kv heads,) where keys and values go in their flattened caches.
+            hidden: (n x kv heads, 1, longest), added to the scores; -inf after a sequence's own end.
+        """
+        n, longest = x.shape[0], hidden.shape[2]
+        q, k, v = self.split(self.qkv.rows(x * self.attention_norm) * self.roots(x), rotation)
+        keys.view(-1, self.head_dim).index_copy_(0, at, k.reshape(-1, self.head_dim))
+        values.view(-1, self.head_dim).index_copy_(0, at, v.reshape(-1, self.head_dim))
+        queries = (q * self.scale).view(n * self.kv_heads, self.group, self.head_dim)
+        heard_keys = keys.view(n * self.kv_heads, -1, self.head_dim)[:, :longest]
+        scores = torch.baddbmm(hidden, queries, heard_keys.transpose(1, 2))
+        heard = torch.bmm(scores.softmax(-1), values.view(n * self.kv_heads, -1, self.head_dim)[:, :longest])
+        x = x + self.out.rows(heard.view(n, -1))
+        return x + self.feed_forward(x)
+
+    @torch.jit.export
+    def split(self, y: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The fused projection (n, channels) as rotated queries, rotated keys and values, (n, heads, head_dim)."""
+        pairs = torch.view_as_complex(y[:, : self.turned].reshape(len(y), -1, self.head_dim // 2, 2)) * rotation
+        both = torch.view_as_real(pairs).view(len(y), -1, self.head_dim)
+        values = y[:, self.turned :].view(len(y), self.kv_heads, self.head_dim)
+        return both[:, : -self.kv_heads], both[:, -self.kv_heads :], values
+
+    @torch.jit.export
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """(n, width) to the same."""
+        wide = self.gate_up.rows(x * self.feed_forward_norm) * self.roots(x)
+        gate, up = wide.chunk(2, dim=-1)
+        return self.down.rows(F.silu(gate) * up)
+
+    @torch.jit.export
+    def roots(self, x: Tensor) -> Tensor:
+        """1 / RMS of each row, (n, 1)."""
+        return torch.rsqrt(x.square().mean(dim=1, keepdim=True) + self.eps)
 
     def root(self, x: Tensor) -> Tensor:
         """1 / RMS; a matrix does not mind being scaled after, so the norm costs one pass less."""
@@ -94,7 +170,7 @@ class Packed(nn.Module):
 
     def __init__(self, layers: list[Layer], norm: Tensor, head: Tensor) -> None:
         super().__init__()
-        self.layers, self.norm, self.head = nn.ModuleList(layers), norm, _quantise(head)
+        self.layers, self.norm, self.head = nn.ModuleList(layers), norm, Matrix(head)
         self.eps = layers[0].eps
 
     @property
@@ -107,7 +183,19 @@ class Packed(nn.Module):
         for index, layer in enumerate(self.layers):
             x = layer(x, keys[index, 0], values[index, 0], rotation, at)
         x = F.rms_norm(x, [x.shape[1]], self.norm, self.eps)
-        return torch.ops.quantized.linear_dynamic(x, self.head)
+        return self.head(x)
+
+    @torch.jit.export
+    def many(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: Tensor, hidden: Tensor) -> Tensor:
+        """(n, width), one position each of n sequences, to logits (n, vocabulary); arguments as of `Layer.many`."""
+        for index, layer in enumerate(self.layers):
+            x = layer.many(x, keys[index], values[index], rotation, at, hidden)
+        return self.logits(x)
+
+    @torch.jit.export
+    def logits(self, x: Tensor) -> Tensor:
+        """Last hidden states (n, width) to (n, vocabulary)."""
+        return self.head.rows(F.rms_norm(x, [x.shape[1]], self.norm, self.eps))
 
 
 def shape_of(config: Any) -> Shape:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,7 @@ from salmonn_core.int8_pack import Packed, activation_peaks, pack, shape_of
 from salmonn_core.llm import PeftLlm
 
 KEPT_SCALES = 2  # LoRA scales that stay packed
+READ_TOGETHER = 512  # positions of several prompts
 GROWTH = 64  # positions by which a KV cache grows
 
 
@@ -44,6 +46,11 @@ class KvState:
 
     def keep(self, rows: list[int]) -> KvState:
         return KvState(self.keys[:, rows], self.values[:, rows], [self.lengths[row] for row in rows])
+
+    def part(self, rows: range) -> KvState:
+        """Some neighbours, sharing memory."""
+        at = slice(rows.start, rows.stop)
+        return KvState(self.keys[:, at], self.values[:, at], self.lengths[at])
 
     def make_room(self, positions: int) -> None:
         """Grow the cache until `positions` fit."""
@@ -82,16 +89,19 @@ class Int8Llama:
     def prefill(
         self, prompts: list[Tensor], lora_scale: float, prefix: KvState | None = None
     ) -> tuple[KvState, Tensor]:
-        """All positions of all prompts go through a matrix together; attention is each prompt's own."""
+        """Positions of several prompts go through a matrix together; attention is each prompt's own."""
         packed = self._at(lora_scale).packed
         base = prefix.lengths[0] if prefix else 0
         state = self._new_state(len(prompts), base + max(len(prompt) for prompt in prompts) + 1)
         if prefix is not None:
             state.keys[..., :base, :] = prefix.keys[..., :base, :]
             state.values[..., :base, :] = prefix.values[..., :base, :]
-        logits = self._read(packed, state, [prompt.float() for prompt in prompts], base)
+        logits = [
+            self._read(packed, state.part(rows), [prompts[row].float() for row in rows], base)
+            for rows in _groups(prompts)
+        ]
         state.lengths = [base + len(prompt) for prompt in prompts]
-        return state, logits
+        return state, torch.cat(logits)
 
     def step(self, state: KvState, tokens: Tensor, lora_scale: float) -> tuple[KvState, Tensor]:
         engine = self._at(lora_scale)
@@ -117,7 +127,7 @@ class Int8Llama:
         masks = [_causal(n, base) for n in counts]
         x = torch.cat(prompts)
         for index, layer in enumerate(packed.stack):
-            y = layer.qkv.rows(x * layer.attention_norm) * layer.roots(x)
+            y = layer.qkv.rows(x * layer.attention_norm).mul_(layer.roots(x))
             q, k, v = layer.split(y, rotation)
             parts = zip(q.split(counts), k.split(counts), v.split(counts), masks, strict=True)
             heard = [
@@ -168,6 +178,17 @@ def _rotations(positions: int, head_dim: int, rope: dict[str, Any]) -> Tensor:
     frequency = 1.0 / float(rope["rope_theta"]) ** (torch.arange(0, head_dim, 2).float() / head_dim)
     angle = torch.outer(torch.arange(positions).float(), frequency)
     return torch.polar(torch.ones_like(angle), angle)
+
+
+def _groups(prompts: list[Tensor]) -> Iterator[range]:
+    """Neighbours that are read together: more than fit the processor's cache would be slower, not faster."""
+    start = positions = 0
+    for end, prompt in enumerate(prompts):
+        if positions and positions + len(prompt) > READ_TOGETHER:
+            yield range(start, end)
+            start, positions = end, 0
+        positions += len(prompt)
+    yield range(start, len(prompts))
 
 
 def _causal(n: int, base: int) -> Tensor | None:

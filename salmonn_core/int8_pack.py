@@ -127,7 +127,7 @@ class Layer(nn.Module):
             hidden: (n x kv heads, 1, longest), added to the scores; -inf after a sequence's own end.
         """
         n, longest = x.shape[0], hidden.shape[2]
-        q, k, v = self.split(self.qkv.rows(x * self.attention_norm) * self.roots(x), rotation)
+        q, k, v = self.split(self.qkv.rows(x * self.attention_norm).mul_(self.roots(x)), rotation)
         keys.view(-1, self.head_dim).index_copy_(0, at, k.reshape(-1, self.head_dim))
         values.view(-1, self.head_dim).index_copy_(0, at, v.reshape(-1, self.head_dim))
         queries = (q * self.scale).view(n * self.kv_heads, self.group, self.head_dim)
@@ -148,9 +148,9 @@ class Layer(nn.Module):
     @torch.jit.export
     def feed_forward(self, x: Tensor) -> Tensor:
         """(n, width) to the same."""
-        wide = self.gate_up.rows(x * self.feed_forward_norm) * self.roots(x)
+        wide = self.gate_up.rows(x * self.feed_forward_norm).mul_(self.roots(x))
         gate, up = wide.chunk(2, dim=-1)
-        return self.down.rows(F.silu(gate) * up)
+        return self.down.rows(F.silu(gate).mul_(up))
 
     @torch.jit.export
     def roots(self, x: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -67,10 +68,44 @@ def encode_whisper(encoder: WhisperEncoder, mel: Tensor) -> Tensor:
     Returns:
         (batch, frames / 2, d_model): 50 states a second, after the final LayerNorm.
     """
-    x = F.gelu(encoder.conv1(mel.to(encoder.conv1.weight.dtype)))
-    x = F.gelu(encoder.conv2(x)).transpose(1, 2)
-    x = x + encoder.embed_positions.weight[: x.shape[1]]
+    x = _frames(encoder, mel)
     for layer in encoder.layers:
         out = layer(x, attention_mask=None)
         x = out[0] if isinstance(out, tuple) else out
     return cast(Tensor, encoder.layer_norm(x))
+
+
+def encode_whisper_many(encoder: WhisperEncoder, mels: Sequence[Tensor]) -> list[Tensor]:
+    """As `encode_whisper` for clips of different lengths, to the bit, without padding any.
+
+    Frames of all clips go through a matrix together; attention is each clip's own.
+
+    Args:
+        mels: (1, mel_bins, frames) each.
+
+    Returns:
+        (frames / 2, d_model) each.
+    """
+    frames = [_frames(encoder, mel)[0] for mel in mels]
+    counts = [len(clip) for clip in frames]
+    x = torch.cat(frames)
+    for layer in encoder.layers:
+        x = x + _attend(layer.self_attn, layer.self_attn_layer_norm(x), counts)
+        x = x + layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(x))))
+    return list(encoder.layer_norm(x).split(counts))
+
+
+def _frames(encoder: WhisperEncoder, mel: Tensor) -> Tensor:
+    """(batch, mel_bins, frames) through the convolutions, positions added: (batch, frames / 2, d_model)."""
+    x = F.gelu(encoder.conv1(mel.to(encoder.conv1.weight.dtype)))
+    x = F.gelu(encoder.conv2(x)).transpose(1, 2)
+    return x + encoder.embed_positions.weight[: x.shape[1]]
+
+
+def _attend(attention: Any, x: Tensor, counts: list[int]) -> Tensor:
+    """Self-attention of clips that lie one after the other, (rows, d_model)."""
+    heads, head_dim = attention.num_heads, attention.head_dim
+    projected = (attention.q_proj(x) * attention.scaling, attention.k_proj(x), attention.v_proj(x))
+    parts = zip(*(y.view(len(x), heads, head_dim).transpose(0, 1).split(counts, dim=1) for y in projected), strict=True)
+    heard = [F.scaled_dot_product_attention(q[None], k[None], v[None], scale=1.0)[0] for q, k, v in parts]
+    return cast(Tensor, attention.out_proj(torch.cat(heard, dim=1).transpose(0, 1).reshape(len(x), -1)))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,11 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from salmonn_core.audio import groups
 from salmonn_core.int8_pack import Packed, activation_peaks, pack, shape_of
 from salmonn_core.llm import PeftLlm
 
 KEPT_SCALES = 2  # LoRA scales that stay packed
-READ_TOGETHER = 512  # positions of several prompts
+READ_TOGETHER = 512  # positions of several prompts; more than fit the processor's cache are slower, not faster
 GROWTH = 64  # positions by which a KV cache grows
 
 
@@ -98,7 +98,7 @@ class Int8Llama:
             state.values[..., :base, :] = prefix.values[..., :base, :]
         logits = [
             self._read(packed, state.part(rows), [prompts[row].float() for row in rows], base)
-            for rows in _groups(prompts)
+            for rows in groups([len(prompt) for prompt in prompts], READ_TOGETHER)
         ]
         state.lengths = [base + len(prompt) for prompt in prompts]
         return state, torch.cat(logits)
@@ -178,17 +178,6 @@ def _rotations(positions: int, head_dim: int, rope: dict[str, Any]) -> Tensor:
     frequency = 1.0 / float(rope["rope_theta"]) ** (torch.arange(0, head_dim, 2).float() / head_dim)
     angle = torch.outer(torch.arange(positions).float(), frequency)
     return torch.polar(torch.ones_like(angle), angle)
-
-
-def _groups(prompts: list[Tensor]) -> Iterator[range]:
-    """Neighbours that are read together: more than fit the processor's cache would be slower, not faster."""
-    start = positions = 0
-    for end, prompt in enumerate(prompts):
-        if positions and positions + len(prompt) > READ_TOGETHER:
-            yield range(start, end)
-            start, positions = end, 0
-        positions += len(prompt)
-    yield range(start, len(prompts))
 
 
 def _causal(n: int, base: int) -> Tensor | None:

@@ -167,7 +167,7 @@ def _speech(golden: Golden, clip: str) -> Tensor:
         mel = torch.from_numpy(golden.inputs[f"mel_{clip}"])[None]
     else:
         mel = log_mel(golden.wave(clip).astype(np.float32), whisper.config.num_mel_bins, pad_to_30s=True)
-    return encode_whisper(whisper, mel)[0]
+    return encode_whisper(whisper, [mel])[0]
 
 
 def _beats(golden: Golden, clip: str, padding: Tensor | None = None) -> Tensor:

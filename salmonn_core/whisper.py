@@ -56,37 +56,20 @@ def log_mel(wave: np.ndarray, mel_bins: int, pad_to_30s: bool) -> Tensor:
     return cast(Tensor, features.input_features)
 
 
-def encode_whisper(encoder: WhisperEncoder, mel: Tensor) -> Tensor:
-    """Encoder states of a log-mel of any length up to 30 s.
+def encode_whisper(encoder: WhisperEncoder, mels: Sequence[Tensor]) -> list[Tensor]:
+    """Encoder states of log-mels of any lengths up to 30 s.
 
-    transformers' own forward accepts 3,000 frames only; positions are sliced to the clip instead, which
-    on short clips saves nine tenths of the work.
-
-    Args:
-        mel: (batch, mel_bins, frames).
-
-    Returns:
-        (batch, frames / 2, d_model): 50 states a second, after the final LayerNorm.
-    """
-    x = _frames(encoder, mel)
-    for layer in encoder.layers:
-        out = layer(x, attention_mask=None)
-        x = out[0] if isinstance(out, tuple) else out
-    return cast(Tensor, encoder.layer_norm(x))
-
-
-def encode_whisper_many(encoder: WhisperEncoder, mels: Sequence[Tensor]) -> list[Tensor]:
-    """As `encode_whisper` for clips of different lengths, to the bit, without padding any.
-
-    Frames of all clips go through a matrix together; attention is each clip's own.
+    transformers' own forward accepts 3,000 frames only; here positions are sliced to the clip, which on short
+    clips saves nine tenths of the work. Nothing is padded: frames of all clips go through a matrix together, and
+    attention is each clip's own, so that a clip's states do not depend on its neighbours.
 
     Args:
         mels: (1, mel_bins, frames) each.
 
     Returns:
-        (frames / 2, d_model) each.
+        (frames / 2, d_model) each: 50 states a second, after the final LayerNorm.
     """
-    frames = [_frames(encoder, mel)[0] for mel in mels]
+    frames = [_frames(encoder, mel) for mel in mels]
     counts = [len(clip) for clip in frames]
     x = torch.cat(frames)
     for layer in encoder.layers:
@@ -96,10 +79,10 @@ def encode_whisper_many(encoder: WhisperEncoder, mels: Sequence[Tensor]) -> list
 
 
 def _frames(encoder: WhisperEncoder, mel: Tensor) -> Tensor:
-    """(batch, mel_bins, frames) through the convolutions, positions added: (batch, frames / 2, d_model)."""
+    """(1, mel_bins, frames) through the convolutions, positions added: (frames / 2, d_model)."""
     x = F.gelu(encoder.conv1(mel.to(encoder.conv1.weight.dtype)))
-    x = F.gelu(encoder.conv2(x)).transpose(1, 2)
-    return x + encoder.embed_positions.weight[: x.shape[1]]
+    x = F.gelu(encoder.conv2(x))[0].T
+    return x + encoder.embed_positions.weight[: len(x)]
 
 
 def _attend(attention: Any, x: Tensor, counts: list[int]) -> Tensor:

@@ -56,8 +56,13 @@ class KvState:
         """Grow the cache until `positions` fit."""
         room = self.keys.shape[3]
         if positions > room:
-            more = (0, 0, 0, math.ceil((positions - room) / GROWTH) * GROWTH)
+            more = (0, 0, 0, whole(positions) - room)
             self.keys, self.values = F.pad(self.keys, more), F.pad(self.values, more)
+
+
+def whole(positions: int) -> int:
+    """The next whole step of a cache's room."""
+    return math.ceil(positions / GROWTH) * GROWTH
 
 
 @dataclass(frozen=True)
@@ -104,20 +109,24 @@ class Int8Llama:
         return state, torch.cat(logits)
 
     def step(self, state: KvState, tokens: Tensor, lora_scale: float) -> tuple[KvState, Tensor]:
-        engine = self._at(lora_scale)
         state.make_room(max(state.lengths) + 1)
-        x = self.embed(tokens)
-        if len(tokens) == 1:
-            at = state.lengths[0]
-            logits = engine.step(x, state.keys, state.values, self._rotation[at], at)
-        else:
-            logits = self._step_many(engine.step, state, x)
+        rotation, at, hidden = self._places(state)
+        logits = self._at(lora_scale).step(self.embed(tokens), state.keys, state.values, rotation, at, hidden)
         state.lengths = [length + 1 for length in state.lengths]
         return state, logits
 
+    def _places(self, state: KvState) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the next position of each sequence is: `rotation`, `at` and `hidden` of `Layer`."""
+        n, heads, room = len(state.lengths), self._shape.kv_heads, state.keys.shape[3]
+        lengths = torch.tensor(state.lengths)
+        # Whole steps of positions, so that sums over them do not depend on how long the neighbours are.
+        hidden = torch.zeros(n, 1, whole(max(state.lengths) + 1))
+        hidden.masked_fill_(torch.arange(hidden.shape[2]) > lengths[:, None, None], -math.inf)
+        at = (torch.arange(n * heads).view(n, heads) * room + lengths[:, None]).flatten()
+        return self._rotation[lengths, None], at, hidden.repeat_interleave(heads, dim=0)
+
     def _new_state(self, sequences: int, positions: int) -> KvState:
-        room = math.ceil(positions / GROWTH) * GROWTH
-        shape = (self._shape.layers, sequences, self._shape.kv_heads, room, self._shape.head_dim)
+        shape = (self._shape.layers, sequences, self._shape.kv_heads, whole(positions), self._shape.head_dim)
         return KvState(torch.zeros(shape), torch.zeros(shape), [0] * sequences)
 
     def _read(self, packed: Packed, state: KvState, prompts: list[Tensor], base: int) -> Tensor:
@@ -127,15 +136,15 @@ class Int8Llama:
         masks = [_causal(n, base) for n in counts]
         x = torch.cat(prompts)
         for index, layer in enumerate(packed.stack):
-            y = layer.qkv.rows(x * layer.attention_norm).mul_(layer.roots(x))
-            q, k, v = layer.split(y, rotation)
+            q, k, v = layer.split(layer.qkv(x * layer.attention_norm).mul_(layer.root(x)), rotation)
             parts = zip(q.split(counts), k.split(counts), v.split(counts), masks, strict=True)
             heard = [
                 self._attend(state.keys[index, row], state.values[index, row], base, *part)
                 for row, part in enumerate(parts)
             ]
-            x = x + layer.out.rows(torch.cat(heard))
-            x = x + layer.feed_forward(x)
+            x = x + layer.out(torch.cat(heard))
+            gate, up = layer.gate_up(x * layer.feed_forward_norm).mul_(layer.root(x)).chunk(2, dim=-1)
+            x = x + layer.down(F.silu(gate).mul_(up))
         return packed.logits(x[torch.tensor(counts).cumsum(0) - 1])
 
     def _attend(
@@ -154,16 +163,6 @@ class Int8Llama:
             enable_gqa=True,
         )
         return heard[0].transpose(0, 1).reshape(len(q), -1)
-
-    def _step_many(self, step: Any, state: KvState, x: Tensor) -> Tensor:
-        """One position each of several sequences of different lengths."""
-        heads, room = self._shape.kv_heads, state.keys.shape[3]
-        lengths = torch.tensor(state.lengths)
-        hidden = torch.zeros(len(x), 1, max(state.lengths) + 1)
-        hidden.masked_fill_(torch.arange(hidden.shape[2]) > lengths[:, None, None], -math.inf)
-        at = (torch.arange(len(x) * heads).view(-1, heads) * room + lengths[:, None]).flatten()
-        rotation = self._rotation[lengths, None]
-        return step.many(x, state.keys, state.values, rotation, at, hidden.repeat_interleave(heads, dim=0))
 
     def _engine(self, lora_scale: float) -> Engine:
         packed = pack(self._source, lora_scale, self._peaks)

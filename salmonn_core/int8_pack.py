@@ -53,39 +53,49 @@ class Shape:
 
 
 class Matrix(nn.Module):
-    """A linear map in int8, one scale an output channel; called, on one row of floats (1, inputs)."""
+    """A linear map in int8, one scale an output channel; called, rows of floats, each rounded within its own range.
+
+    FBGEMM finds one range for all rows of a call, so rows are given to it as integers already, and scaled after.
+    """
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        self.packed = _quantise(weight)
+        self.scales = weight.abs().amax(dim=1).clamp_min(1e-9) / 127.0
+        integers = (weight / self.scales[:, None]).round()
+        self.packed = _prepack(integers.to(torch.int8))
+        self.sums = integers.sum(dim=1)
         self.levels, self.smallest = LEVELS, SMALLEST_SCALE
-        self.sums = self.product(torch.ones(1, weight.shape[1]))
 
-    def forward(self, row: Tensor) -> Tensor:
-        return torch.ops.quantized.linear_dynamic(row, self.packed)
+    def forward(self, x: Tensor) -> Tensor:
+        """Positions of prompts, (n, inputs) float32, to (n, outputs): integers of -127 to 127."""
+        scale = x.abs().amax(dim=1, keepdim=True).clamp_min(1e-9) / 127.0
+        return self.product(x / scale, 128).mul_(scale).mul_(self.scales)
 
     @torch.jit.export
-    def rows(self, x: Tensor) -> Tensor:
-        """Rows, (n, inputs) float32, each rounded as it would be alone.
+    def step(self, x: Tensor) -> Tensor:
+        """As `forward`, one position of each sequence, and of many what FBGEMM makes of each alone, to the bit.
 
-        FBGEMM has one range for all rows of a call. Given the integers that it would make of each row by itself, its
-        product is exact, and an answer does not depend on its neighbours; `sums` undoes the rows' zero points.
+        One row is its fastest case. Of more, these are the integers that it would take, and the order in which it
+        would scale: an answer does not depend on its neighbours.
         """
-        low = x.amin(dim=1, keepdim=True).clamp_max(0.0)
-        high = x.amax(dim=1, keepdim=True).clamp_min(0.0)
-        scale = ((high - low) / self.levels).clamp_min(self.smallest)
-        zero = (low / scale).round_()
-        integers = (x / scale).round_().sub_(zero).clamp_(0.0, self.levels)
-        return self.product(integers).addcmul_(zero, self.sums).mul_(scale)
+        if x.shape[0] == 1:
+            return torch.ops.quantized.linear_dynamic(x, self.packed).mul_(self.scales)
+        low = x.amin(dim=1, keepdim=True).clamp_max(0.0).double()
+        high = x.amax(dim=1, keepdim=True).clamp_min(0.0).double()
+        exact = ((high - low) / self.levels).clamp_min(self.smallest)
+        scale, zero = exact.float(), (low / exact).round_()
+        # FBGEMM rounds a fused product and sum: in float64 both are exact.
+        integers = x.double().mul_(scale.reciprocal()).sub_(zero).float().round_().clamp_(0.0, self.levels)
+        return self.product(integers, 0).addcmul_(zero.float(), self.sums).mul_(scale).mul_(self.scales)
 
     @torch.jit.export
-    def product(self, integers: Tensor) -> Tensor:
-        """Rows of integers from 0 to 255, held as floats, times the matrix."""
-        return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(integers, 1.0, 0, self.packed)
+    def product(self, integers: Tensor, zero: int) -> Tensor:
+        """Rows of integers that span at most 255, held as floats and rounded here, times the matrix of integers."""
+        return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(integers, 1.0, zero, self.packed)
 
 
 class Layer(nn.Module):
-    """One layer: packed matrices (inputs to outputs) and smoothed norm weights; called, one position of one sequence.
+    """One layer: packed matrices (inputs to outputs) and smoothed norm weights; called, one position of each sequence.
 
     Written for TorchScript, which halves what 700 small operations a token cost beside the matrices.
     """
@@ -100,42 +110,28 @@ class Layer(nn.Module):
         self.turned = (shape.heads + shape.kv_heads) * shape.head_dim
         self.scale, self.mean, self.eps = shape.head_dim**-0.5, 1.0 / shape.width, shape.eps
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: int) -> Tensor:
-        """(1, width) at position `at`; keys, values: (kv heads, room, head_dim); rotation: (head_dim / 2,) complex."""
-        y = self.qkv(x * self.attention_norm) * self.root(x)
-        pairs = torch.view_as_complex(y[:, : self.turned].view(-1, self.head_dim // 2, 2)) * rotation
-        # Query heads that share a key stand where positions would: (kv heads, group, head_dim).
-        both = torch.view_as_real(pairs).view(-1, self.kv_heads, self.head_dim)
-        queries = both[:-1].view(self.kv_heads, -1, self.head_dim)
-        keys[:, at] = both[-1]
-        values[:, at] = y[:, self.turned :].view(self.kv_heads, self.head_dim)
-        scores = torch.bmm(queries * self.scale, keys[:, : at + 1].transpose(1, 2))
-        heard = torch.bmm(scores.softmax(-1), values[:, : at + 1]).view(1, -1)
-        x = x + self.out(heard)
-        wide = self.gate_up(x * self.feed_forward_norm) * self.root(x)
-        gate, up = wide.chunk(2, dim=-1)
-        return x + self.down(F.silu(gate) * up)
-
-    @torch.jit.export
-    def many(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: Tensor, hidden: Tensor) -> Tensor:
-        """(n, width), one position each of n sequences.
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: Tensor, hidden: Tensor) -> Tensor:
+        """(n, width), one position each of n sequences, to the same.
 
         Args:
             keys, values: (n, kv heads, room, head_dim).
             rotation: (n, 1, head_dim / 2) complex.
             at: (n x kv heads,) where keys and values go in their flattened caches.
-            hidden: (n x kv heads, 1, longest), added to the scores; -inf after a sequence's own end.
+            hidden: (n x kv heads, 1, positions), added to the scores: -inf after a sequence's own end.
         """
-        n, longest = x.shape[0], hidden.shape[2]
-        q, k, v = self.split(self.qkv.rows(x * self.attention_norm).mul_(self.roots(x)), rotation)
+        n, positions = x.shape[0], hidden.shape[2]
+        y = self.qkv.step(x * self.attention_norm).mul_(self.root(x))
+        q, k, v = self.split(y, rotation)
         keys.view(-1, self.head_dim).index_copy_(0, at, k.reshape(-1, self.head_dim))
         values.view(-1, self.head_dim).index_copy_(0, at, v.reshape(-1, self.head_dim))
+        # Query heads that share a key stand where positions would.
         queries = (q * self.scale).view(n * self.kv_heads, self.group, self.head_dim)
-        heard_keys = keys.view(n * self.kv_heads, -1, self.head_dim)[:, :longest]
-        scores = torch.baddbmm(hidden, queries, heard_keys.transpose(1, 2))
-        heard = torch.bmm(scores.softmax(-1), values.view(n * self.kv_heads, -1, self.head_dim)[:, :longest])
-        x = x + self.out.rows(heard.view(n, -1))
-        return x + self.feed_forward(x)
+        heard_keys = keys.view(n * self.kv_heads, -1, self.head_dim)[:, :positions]
+        heard_values = values.view(n * self.kv_heads, -1, self.head_dim)[:, :positions]
+        shares = torch.baddbmm(hidden, queries, heard_keys.transpose(1, 2)).softmax(-1)
+        x = x + self.out.step(torch.bmm(shares, heard_values).view(n, -1))
+        gate, up = self.gate_up.step(x * self.feed_forward_norm).mul_(self.root(x)).chunk(2, dim=-1)
+        return x + self.down.step(F.silu(gate).mul_(up))
 
     @torch.jit.export
     def split(self, y: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,26 +141,13 @@ class Layer(nn.Module):
         values = y[:, self.turned :].view(len(y), self.kv_heads, self.head_dim)
         return both[:, : -self.kv_heads], both[:, -self.kv_heads :], values
 
-    @torch.jit.export
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """(n, width) to the same."""
-        wide = self.gate_up.rows(x * self.feed_forward_norm).mul_(self.roots(x))
-        gate, up = wide.chunk(2, dim=-1)
-        return self.down.rows(F.silu(gate).mul_(up))
-
-    @torch.jit.export
-    def roots(self, x: Tensor) -> Tensor:
-        """1 / RMS of each row, (n, 1)."""
-        return torch.rsqrt(x.square().mean(dim=1, keepdim=True) + self.eps)
-
     def root(self, x: Tensor) -> Tensor:
-        """1 / RMS; a matrix does not mind being scaled after, so the norm costs one pass less."""
-        row = x[0]
-        return torch.rsqrt(torch.dot(row, row) * self.mean + self.eps)
+        """1 / RMS of each row, (n, 1). A matrix does not mind being scaled after, so the norm costs a pass less."""
+        return torch.rsqrt((x * x).sum(dim=1, keepdim=True) * self.mean + self.eps)
 
 
 class Packed(nn.Module):
-    """A whole model at one LoRA scale; called, one position of one sequence."""
+    """A whole model at one LoRA scale; called, one position of each sequence."""
 
     __jit_unused_properties__ = ("stack",)
 
@@ -178,24 +161,16 @@ class Packed(nn.Module):
         """The layers as what they are."""
         return list(self.layers)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: int) -> Tensor:
-        """(1, width) to logits (1, vocabulary); keys, values: (layers, 1, kv heads, room, head_dim)."""
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: Tensor, hidden: Tensor) -> Tensor:
+        """(n, width) to logits (n, vocabulary); keys, values: (layers, n, ...), and the rest as of `Layer`."""
         for index, layer in enumerate(self.layers):
-            x = layer(x, keys[index, 0], values[index, 0], rotation, at)
-        x = F.rms_norm(x, [x.shape[1]], self.norm, self.eps)
-        return self.head(x)
-
-    @torch.jit.export
-    def many(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: Tensor, hidden: Tensor) -> Tensor:
-        """(n, width), one position each of n sequences, to logits (n, vocabulary); arguments as of `Layer.many`."""
-        for index, layer in enumerate(self.layers):
-            x = layer.many(x, keys[index], values[index], rotation, at, hidden)
+            x = layer(x, keys[index], values[index], rotation, at, hidden)
         return self.logits(x)
 
     @torch.jit.export
     def logits(self, x: Tensor) -> Tensor:
         """Last hidden states (n, width) to (n, vocabulary)."""
-        return self.head.rows(F.rms_norm(x, [x.shape[1]], self.norm, self.eps))
+        return self.head.step(F.rms_norm(x, [x.shape[1]], self.norm, self.eps))
 
 
 def shape_of(config: Any) -> Shape:
@@ -299,13 +274,11 @@ def _interleave(weight: Tensor, heads: int, head_dim: int) -> Tensor:
     return weight.view(heads, 2, head_dim // 2, -1).transpose(1, 2).reshape(heads * head_dim, -1)
 
 
-def _quantise(weight: Tensor) -> Any:
-    """FBGEMM's packed form of (outputs, inputs): int8, one scale an output channel."""
-    scale = weight.abs().amax(dim=1).clamp_min(1e-9) / 127.0
-    integers = (weight / scale[:, None]).round().to(torch.int8)
-    zero = torch.zeros(len(weight), dtype=torch.long)
+def _prepack(integers: Tensor) -> Any:
+    """FBGEMM's packed form of (outputs, inputs) int8; the scales stay outside."""
+    unit = torch.ones(len(integers), dtype=torch.double)
     with warnings.catch_warnings():
         # torch means to drop quantised tensors; pyproject pins versions that have them.
         warnings.simplefilter("ignore", UserWarning)
-        tensor = torch._make_per_channel_quantized_tensor(integers, scale.double(), zero, 0)
+        tensor = torch._make_per_channel_quantized_tensor(integers, unit, torch.zeros_like(unit, dtype=torch.long), 0)
     return torch.ops.quantized.linear_prepack(tensor, None)

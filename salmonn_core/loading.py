@@ -204,7 +204,7 @@ def open_llm(
     precision: Precision,
     where: str,
 ) -> Llm:
-    """The base LLM with its LoRA as one of the two engines.
+    """The base LLM with its LoRA as one of the engines of `salmonn_core.llm`.
 
     Raises:
         UserError: LoRA keys that do not fit; a precision that this device, model or installation lacks.
@@ -212,13 +212,18 @@ def open_llm(
     from salmonn_core.int8 import Int8Llama
     from salmonn_core.int8_pack import supports
     from salmonn_core.llm import PeftLlm
+    from salmonn_core.static import StaticLlama
 
     base = _base_llm(folder, device, precision)
     llm = with_lora(base, config)
     _assign_lora(llm, lora, where)
-    engine = PeftLlm(llm.eval().requires_grad_(False), config.alpha / config.rank)
-    on_cpu = torch.device(device).type == "cpu"
-    if not on_cpu or precision not in ("auto", "int8") or tokenizer is None:
+    llm, strength = llm.eval().requires_grad_(False), config.alpha / config.rank
+    kind = torch.device(device).type
+    # bitsandbytes waits for the GPU within a step, which no graph can.
+    if kind == "cuda" and precision not in ("int8", "int4") and supports(base.config):
+        return StaticLlama(llm, strength)
+    engine = PeftLlm(llm, strength)
+    if kind != "cpu" or precision not in ("auto", "int8") or tokenizer is None:
         return engine
     if supports(base.config):
         return Int8Llama(engine, tokenizer)

@@ -36,15 +36,21 @@ def models_folder() -> Path:
     return cache_folder().parent / "models"
 
 
+def find_model(name: str | Path) -> Path | None:
+    """The folder of a bundled or converted model's name, or the folder itself, if it is here."""
+    folders = (BUNDLED / str(name), models_folder() / str(name), Path(name))
+    return next((folder for folder in folders if (folder / CONFIG_FILE).exists()), None)
+
+
 def model_folder(name: str | Path) -> Path:
-    """The folder of a bundled model's name, or the folder itself.
+    """As `find_model`.
 
     Raises:
-        UserError: neither; the bundled names are listed.
+        UserError: it is not here; the names that are, are listed.
     """
-    for folder in (BUNDLED / str(name), models_folder() / str(name), Path(name)):
-        if (folder / CONFIG_FILE).exists():
-            return folder
+    found = find_model(name)
+    if found is not None:
+        return found
     roots = [root for root in (BUNDLED, models_folder()) if root.is_dir()]
     known = ", ".join(sorted(path.parent.name for root in roots for path in root.glob(f"*/{CONFIG_FILE}")))
     raise UserError(
@@ -106,8 +112,15 @@ def load_official(
     """Build the published model straight from its releases; `assistant weights convert` makes a faster folder.
 
     Raises:
-        UserError: as `read_official` and `build`.
+        UserError: as `read_official` and `build`; or a base model that is pickled, with the command that mends it.
     """
+    for base in (files.whisper, files.llm):
+        if not any(base.glob("*.safetensors")):
+            raise UserError(
+                f"{base} has no *.safetensors and nothing pickled is loaded; rewrite it once: assistant weights "
+                f"convert --checkpoint {files.checkpoint} --beats {files.beats} --whisper {files.whisper} --llm {files.llm} "
+                "--out NAME, then name NAME as core.model"
+            )
     config, state = read_official(files, qformer_heads)
     return build(config, state, device, precision, str(files.checkpoint))
 

@@ -121,7 +121,7 @@ class Salmonn:
         """Clips share the encoders' matrices, unpadded; attention, windows and convolutions are each one's own."""
         padded, bins = self.config.pad_to_30s, self.whisper.config.num_mel_bins
         fitted = [fit_length(wave, 1 if padded else self.config.qformer.window_frames) for wave in waves]
-        mels = [log_mel(wave, bins, padded).to(self.device) for wave in fitted]
+        mels = [log_mel(wave, bins, padded, str(self.device)).to(self.device) for wave in fitted]
         speech = encode_whisper(self.whisper, mels)
         audio = self.beats.forward_many([torch.from_numpy(wave).to(self.device) for wave in fitted])
         tokens = self.bridge.forward_batch(speech, audio)

@@ -42,17 +42,19 @@ def _extractor(mel_bins: int) -> WhisperFeatureExtractor:
     return WhisperFeatureExtractor(feature_size=mel_bins)
 
 
-def log_mel(wave: np.ndarray, mel_bins: int, pad_to_30s: bool) -> Tensor:
+def log_mel(wave: np.ndarray, mel_bins: int, pad_to_30s: bool, device: str = "cpu") -> Tensor:
     """Whisper's log-mel spectrogram.
 
     Args:
         wave: (samples,) float in [-1, 1) at 16 kHz.
+        device: where it is computed; what it returns is on the host.
 
     Returns:
         (1, mel_bins, frames) float32, 100 frames a second; 3,000 frames if padded.
     """
     padding = "max_length" if pad_to_30s else "longest"
-    features = _extractor(mel_bins)(wave, sampling_rate=SAMPLE_RATE, padding=padding, return_tensors="pt")
+    extract = _extractor(mel_bins)
+    features = extract(wave, sampling_rate=SAMPLE_RATE, padding=padding, device=device, return_tensors="pt")
     return cast(Tensor, features.input_features)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig, WhisperModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, WhisperConfig, WhisperModel
 
 from salmonn_core.beats import Beats
 from salmonn_core.bridge import Bridge
@@ -45,7 +46,7 @@ def write(folder: Path, **qformer: Any) -> OfficialFiles:
     torch.manual_seed(0)
     config = QFormerConfig(hidden_size=48, attention_heads=HEADS, intermediate_size=80, **qformer)
     llm = LlamaForCausalLM(
-        LlamaConfig(vocab_size=64, hidden_size=40, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4)
+        LlamaConfig(vocab_size=300, hidden_size=40, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4)
     )
     whisper = WhisperModel(
         WhisperConfig(
@@ -65,12 +66,22 @@ def write(folder: Path, **qformer: Any) -> OfficialFiles:
     for module in (llm, whisper, beats, bridge):
         scramble(module)
     llm.save_pretrained(folder / "llama")
+    tokenizer().save_pretrained(folder / "llama")
     whisper.save_pretrained(folder / "whisper", max_shard_size="100KB")
     torch.save({"cfg": BEATS, "model": beats.state_dict()}, folder / "beats.pt")
     settings = {"second_per_window": config.window_s, "second_stride": config.stride_s, "lora_alpha": LORA["alpha"]}
     state = {official(key): value for key, value in bridge.state_dict().items()} | lora(llm)
     torch.save({"model": state, "config": {"model": settings}}, folder / "salmonn.pth")
     return OfficialFiles(*(folder / name for name in ("salmonn.pth", "beats.pt", "whisper", "llama")))
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A byte a token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {word: index for index, word in enumerate(["<s>", "</s>", *alphabet])}
+    plain = Tokenizer(models.BPE(vocabulary, []))
+    plain.pre_tokenizer, plain.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=plain, bos_token="<s>", eos_token="</s>")
 
 
 def scramble(module: nn.Module) -> None:

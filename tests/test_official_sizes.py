@@ -11,9 +11,13 @@ import torch
 import torch.nn.functional as F
 from transformers import LlamaForCausalLM, WhisperModel
 
+from assistant.core import load_core
+from assistant.profile import load as load_profile
+from assistant.records import GenerationSettings, Prompt
 from salmonn_core import UserError
 from salmonn_core.checkpoint import read_pickle
 from salmonn_core.model import Salmonn
+from salmonn_core.weights.official import convert
 from salmonn_core.whisper import log_mel
 from tests import official
 from tests.conftest import ROOT, tone
@@ -110,6 +114,41 @@ def test_the_parity_program_compares_a_set_of_other_sizes_clips_and_scales(tmp_p
     assert set(rows) == names, result.stderr
     assert all(row["passed"] for row in rows.values())
     assert result.returncode == 0
+
+
+def profile_of(tmp_path, monkeypatch, **files):
+    """A user's profile that names releases, and nothing converted on the machine."""
+    monkeypatch.setenv("ASSISTANT_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "ours.yaml"
+    core = {"model": "ours", "precision": "fp32", "releases": {**files, "qformer_heads": official.HEADS}}
+    path.write_text(json.dumps({"extends": "default", "name": "ours", "core": core}))
+    return load_profile(str(path)).core
+
+
+def answer(core):
+    prompt = Prompt("What do you hear?", GenerationSettings(max_new_tokens=12))
+    return "".join(core.stream(core.encode(tone(1.5)), prompt))
+
+
+def test_a_profile_names_the_releases_themselves_and_a_converted_folder_answers_the_same(tmp_path, monkeypatch):
+    files = official.write(tmp_path, queries=2)
+    settings = profile_of(tmp_path, monkeypatch, **{name: str(path) for name, path in vars(files).items()})
+    said = answer(load_core(settings))
+    assert said
+    convert(files, tmp_path / "cache/models/ours", lambda _: None, official.HEADS)
+    files.checkpoint.unlink()
+    assert answer(load_core(settings)) == said
+
+
+def test_a_pickled_base_is_not_loaded_and_the_command_that_mends_it_is_given(tmp_path, monkeypatch):
+    files = official.write(tmp_path)
+    for shard in files.llm.glob("*.safetensors"):
+        shard.rename(shard.with_name("pytorch_model.bin"))
+    settings = profile_of(tmp_path, monkeypatch, **{name: str(path) for name, path in vars(files).items()})
+    with pytest.raises(
+        UserError, match=r"nothing pickled is loaded; rewrite it once: assistant weights convert --check"
+    ):
+        load_core(settings)
 
 
 def test_a_checkpoint_without_windows_is_refused_by_name(tmp_path):

@@ -95,7 +95,8 @@ def main() -> None:
         print(
             f"{row['clips']} clips of {row['mean_clip_s']:.1f} s, {row['mean_tokens']:.0f} tokens an answer: "
             f"one by one {row['alone_s']:.1f} s, together {row['together_s']:.1f} s, {row['ratio']:.2f} times the "
-            f"throughput (target 3; {row['processor_ratio']:.2f} by processor time), {row['same']:.0%} of the answers the same"
+            f"throughput (target 3; {row['processor_ratio']:.2f} by processor time), "
+            f"{row['same']:.0%} of the answers the same"
         )
 
 

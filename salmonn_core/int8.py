@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -45,7 +45,10 @@ class KvState:
         return KvState(self.keys[..., :positions, :].clone(), self.values[..., :positions, :].clone(), [positions])
 
     def keep(self, rows: list[int]) -> KvState:
-        return KvState(self.keys[:, rows], self.values[:, rows], [self.lengths[row] for row in rows])
+        for to, row in enumerate(rows):
+            if to != row:
+                self.keys[:, to], self.values[:, to] = self.keys[:, row], self.values[:, row]
+        return replace(self.part(range(len(rows))), lengths=[self.lengths[row] for row in rows])
 
     def part(self, rows: range) -> KvState:
         """Some neighbours, sharing memory."""

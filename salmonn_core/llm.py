@@ -21,12 +21,19 @@ class State(Protocol):
     """Where some sequences stand: their KV cache. Feeding it changes it."""
 
     def keep(self, rows: list[int]) -> Self:
-        """The state of some of the sequences."""
+        """The state of some of the sequences, in an order of `gaps_filled`; the old one is used up."""
         ...
 
     def cut(self, positions: int) -> Self:
         """A copy of the first positions of one sequence."""
         ...
+
+
+def gaps_filled(live: list[int]) -> list[int]:
+    """Row numbers that go on, in the order in which fewest move: gaps are filled from the end."""
+    stay = {row for row in live if row < len(live)}
+    beyond = (row for row in live if row >= len(live))
+    return [row if row in stay else next(beyond) for row in range(len(live))]
 
 
 class Llm(Protocol):

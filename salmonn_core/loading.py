@@ -116,10 +116,10 @@ def load_official(
     """
     for base in (files.whisper, files.llm):
         if not any(base.glob("*.safetensors")):
+            given = " ".join(f"--{name} {path}" for name, path in vars(files).items())
             raise UserError(
-                f"{base} has no *.safetensors and nothing pickled is loaded; rewrite it once: assistant weights "
-                f"convert --checkpoint {files.checkpoint} --beats {files.beats} --whisper {files.whisper} --llm {files.llm} "
-                "--out NAME, then name NAME as core.model"
+                f"{base} has no *.safetensors and nothing pickled is loaded; rewrite it once: "
+                f"assistant weights convert {given} --out NAME, then name NAME as core.model"
             )
     config, state = read_official(files, qformer_heads)
     return build(config, state, device, precision, str(files.checkpoint))

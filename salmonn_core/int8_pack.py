@@ -108,7 +108,8 @@ class Layer(nn.Module):
         self.kv_heads, self.head_dim = shape.kv_heads, shape.head_dim
         self.group = shape.heads // shape.kv_heads
         self.turned = (shape.heads + shape.kv_heads) * shape.head_dim
-        self.scale, self.mean, self.eps = shape.head_dim**-0.5, 1.0 / shape.width, shape.eps
+        self.scale, self.mean = shape.head_dim**-0.5, 1.0 / shape.width
+        self.eps = torch.tensor([[shape.eps]])  # not a number, which costs a conversion at each use
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: Tensor, hidden: Tensor) -> Tensor:
         """(n, width), one position each of n sequences, to the same.
@@ -125,10 +126,10 @@ class Layer(nn.Module):
         keys.view(-1, self.head_dim).index_copy_(0, at, k.reshape(-1, self.head_dim))
         values.view(-1, self.head_dim).index_copy_(0, at, v.reshape(-1, self.head_dim))
         # Query heads that share a key stand where positions would.
-        queries = (q * self.scale).view(n * self.kv_heads, self.group, self.head_dim)
+        queries = q.reshape(n * self.kv_heads, self.group, self.head_dim)
         heard_keys = keys.view(n * self.kv_heads, -1, self.head_dim)[:, :positions]
         heard_values = values.view(n * self.kv_heads, -1, self.head_dim)[:, :positions]
-        shares = torch.baddbmm(hidden, queries, heard_keys.transpose(1, 2)).softmax(-1)
+        shares = torch.baddbmm(hidden, queries, heard_keys.transpose(1, 2), alpha=self.scale).softmax(-1)
         x = x + self.out.step(torch.bmm(shares, heard_values).view(n, -1))
         gate, up = self.gate_up.step(x * self.feed_forward_norm).mul_(self.root(x)).chunk(2, dim=-1)
         return x + self.down.step(F.silu(gate).mul_(up))
@@ -143,7 +144,7 @@ class Layer(nn.Module):
 
     def root(self, x: Tensor) -> Tensor:
         """1 / RMS of each row, (n, 1). A matrix does not mind being scaled after, so the norm costs a pass less."""
-        return torch.rsqrt((x * x).sum(dim=1, keepdim=True) * self.mean + self.eps)
+        return torch.rsqrt(torch.add(self.eps, (x * x).sum(dim=1, keepdim=True), alpha=self.mean))
 
 
 class Packed(nn.Module):
@@ -154,7 +155,7 @@ class Packed(nn.Module):
     def __init__(self, layers: list[Layer], norm: Tensor, head: Tensor) -> None:
         super().__init__()
         self.layers, self.norm, self.head = nn.ModuleList(layers), norm, Matrix(head)
-        self.eps = layers[0].eps
+        self.eps = float(layers[0].eps)
 
     @property
     def stack(self) -> list[Layer]:

@@ -33,10 +33,21 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Releases(_Strict):
+    """The published files of a SALMONN, each local or on the Hugging Face Hub."""
+
+    checkpoint: str = Field(description="salmonn_v1.pth: a file, or owner/name:file")
+    beats: str = Field(description="BEATs' .pt: a file, or owner/name:file")
+    whisper: str = Field(description="a transformers folder, or owner/name")
+    llm: str = Field(description="a transformers folder, or owner/name")
+    qformer_heads: int | None = Field(None, gt=0, description="hidden size / 64 unless given")
+
+
 class CoreSettings(_Strict):
     """Which model answers, and where it runs."""
 
     model: str = "salmonn-tiny"
+    releases: Releases | None = Field(None, description="loaded where no converted model of that name is here")
     device: str = "cpu"
     precision: Literal["auto", "fp32", "bf16", "int8", "int4"] = "auto"
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves it to torch")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from salmonn_core.errors import UserError
-from salmonn_core.llm import Llm, State
+from salmonn_core.llm import Llm, State, gaps_filled
 from salmonn_core.reading import Guide
 
 CANDIDATES = 256  # how many of the likeliest tokens are tried against a pattern
@@ -167,9 +167,10 @@ def generate_batch(
     prefix: State | None = None,
     guides: Sequence[Guide | None] | None = None,
 ) -> list[list[int]]:
-    """Token ids of several answers at once; each is what `generate` gives alone, but for the rounding of sums.
+    """Token ids of several answers at once, each what `generate` gives alone.
 
-    Answers that end leave the batch, so the rest goes on faster.
+    `Int8Llama` keeps that to the bit; in `PeftLlm` sums of a batch are rounded in another order, so that a tie may
+    fall the other way. Answers that end leave the batch, so the rest goes on faster.
     """
     answers: list[list[int]] = [[] for _ in prompts]
     choices = [Choice(options, tokenizer, guide) for guide in guides or [None] * len(prompts)]
@@ -187,6 +188,7 @@ def generate_batch(
         if not going:
             return answers
         if len(going) < len(rows):
+            going = gaps_filled(going)
             state = state.keep(going)
         rows, tokens = [rows[at] for at in going], [chosen[at] for at in going]
         state, logits = llm.step(state, torch.tensor(tokens), options.lora_scale)

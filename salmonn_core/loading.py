@@ -37,15 +37,21 @@ def models_folder() -> Path:
     return cache_folder().parent / "models"
 
 
+def find_model(name: str | Path) -> Path | None:
+    """The folder of a bundled or converted model's name, or the folder itself, if it is here."""
+    folders = (BUNDLED / str(name), models_folder() / str(name), Path(name))
+    return next((folder for folder in folders if (folder / CONFIG_FILE).exists()), None)
+
+
 def model_folder(name: str | Path) -> Path:
-    """The folder of a bundled model's name, or the folder itself.
+    """As `find_model`.
 
     Raises:
-        UserError: neither; the bundled names are listed.
+        UserError: it is not here; the names that are, are listed.
     """
-    for folder in (BUNDLED / str(name), models_folder() / str(name), Path(name)):
-        if (folder / CONFIG_FILE).exists():
-            return folder
+    found = find_model(name)
+    if found is not None:
+        return found
     roots = [root for root in (BUNDLED, models_folder()) if root.is_dir()]
     known = ", ".join(sorted(path.parent.name for root in roots for path in root.glob(f"*/{CONFIG_FILE}")))
     raise UserError(
@@ -108,8 +114,15 @@ def load_official(
     """Build the published model straight from its releases; `assistant weights convert` makes a faster folder.
 
     Raises:
-        UserError: as `read_official` and `build`.
+        UserError: as `read_official` and `build`; or a base model that is pickled, with the command that mends it.
     """
+    for base in (files.whisper, files.llm):
+        if not any(base.glob("*.safetensors")):
+            given = " ".join(f"--{name} {path}" for name, path in vars(files).items())
+            raise UserError(
+                f"{base} has no *.safetensors and nothing pickled is loaded; rewrite it once: "
+                f"assistant weights convert {given} --out NAME, then name NAME as core.model"
+            )
     config, state = read_official(files, qformer_heads)
     return build(config, state, device, precision, str(files.checkpoint))
 
@@ -218,7 +231,7 @@ def open_llm(
     precision: Precision,
     where: str,
 ) -> Llm:
-    """The base LLM with its LoRA as one of the two engines.
+    """The base LLM with its LoRA as one of the engines of `salmonn_core.llm`.
 
     Raises:
         UserError: LoRA keys that do not fit; a precision that this device, model or installation lacks.
@@ -226,13 +239,18 @@ def open_llm(
     from salmonn_core.int8 import Int8Llama
     from salmonn_core.int8_pack import supports
     from salmonn_core.llm import PeftLlm
+    from salmonn_core.static import StaticLlama
 
     base = _base_llm(folder, device, precision)
     llm = with_lora(base, config)
     _assign_lora(llm, lora, where)
-    engine = PeftLlm(llm.eval().requires_grad_(False), config.alpha / config.rank)
-    on_cpu = torch.device(device).type == "cpu"
-    if not on_cpu or precision not in ("auto", "int8") or tokenizer is None:
+    llm, strength = llm.eval().requires_grad_(False), config.alpha / config.rank
+    kind = torch.device(device).type
+    # bitsandbytes waits for the GPU within a step, which no graph can.
+    if kind == "cuda" and precision not in ("int8", "int4") and supports(base.config):
+        return StaticLlama(llm, strength)
+    engine = PeftLlm(llm, strength)
+    if kind != "cpu" or precision not in ("auto", "int8") or tokenizer is None:
         return engine
     if supports(base.config):
         return Int8Llama(engine, tokenizer)

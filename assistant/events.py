@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from assistant.records import DeviceState, Response, WindowEnd, WindowKind
+
+
+EarsChange = Literal["muted", "unmuted", "paused", "resumed", "talk_started", "talk_ended"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,14 @@ class WindowResumed(Event):
 
     name: ClassVar[str] = "window_resumed"
     window: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarsChanged(Event):
+    """A person muted, paused or pressed to talk, or took it back; it holds from the next frame on."""
+
+    name: ClassVar[str] = "ears"
+    change: EarsChange
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,9 @@ class HearingSettings(_Strict):
     """Turn-taking. Times in seconds, levels in dB. docs/turn-taking.md has what the presets cost and give."""
 
     input: str | None = Field(None, description="input device, by number or part of its name; empty is the default")
+    mode: Literal["open", "push_to_talk"] = Field(
+        "open", description="push_to_talk: nothing is heard until the talk key is pressed"
+    )
     preset: Literal["relaxed", "normal", "quick"] = "normal"
     detector: Literal["webrtc", "silero"] = "webrtc"
     aggressiveness: int = Field(2, ge=0, le=3, description="of webrtcvad")

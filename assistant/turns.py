@@ -73,9 +73,16 @@ class Turns:
         self.host, self.profile = host, profile
         self.session = replace(self.session, profile=profile.name, language=profile.language)
 
-    def close(self) -> None:
-        """The session is over: plugins are told."""
+    def close(self, emit: Callable[[Event], None] | None = None) -> None:
+        """The session is over: plugins are told.
+
+        Args:
+            emit: told what they print, and who is switched off.
+        """
         self.host.close()
+        if emit is not None:
+            for event in self._plugin_events():
+                emit(event)
 
     def answer(
         self,

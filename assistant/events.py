@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 
 from assistant.records import DeviceState, Response, WindowEnd, WindowKind
 
-
 EarsChange = Literal["muted", "unmuted", "paused", "resumed", "talk_started", "talk_ended"]
 
 

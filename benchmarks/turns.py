@@ -108,7 +108,9 @@ def _judge(track: Track, said: Utterance, following_s: float, windows: list[Wind
     covered = sum(min(w.end_s, said.end_s) - max(w.start_s, said.onset_s) for w in mine)
     if covered < (said.end_s - said.onset_s) / 2:
         return Found(*about, missed=True)
-    first, last = mine[0], mine[-1]
+    first = mine[0]
+    # The first that has its end: the next one may begin with it once more, in its pre-roll.
+    last = next((w for w in mine if w.end_s > said.end_s - CUT_S), mine[-1])
     inside = [w for w in mine if said.onset_s + 0.3 < w.end_s < said.end_s - CUT_S]
     merged = last.end_s > following_s
     return Found(

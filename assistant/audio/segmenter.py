@@ -1,7 +1,7 @@
 """Cuts a stream of frames into windows. A pure state machine: frames in, events and windows out.
 
     closed --enough voice--> speech --silence-> closed      a voiced frame counts if it stands out from the floor
-                             speech --full----> speech      and is not far below the talker; full windows overlap
+                             speech --full----> speech      and is the talker's (`talker.py`); full windows overlap
     closed --loud or new---> sound ---silence-> closed
                              sound ---voice---> speech      one window if the sound has just begun, otherwise two
                              sound ---goes on-> closed      told again at intervals until it stops (`steady.py`)
@@ -21,6 +21,7 @@ import numpy as np
 
 from assistant.audio.background import Background, Heard, level_dbfs
 from assistant.audio.steady import SteadySound
+from assistant.audio.talker import Behind, Talker
 from assistant.audio.vad import VoiceDetector
 from assistant.events import (
     Event,
@@ -36,7 +37,7 @@ from assistant.records import FRAME_S, AudioWindow, WindowEnd, WindowKind
 
 SPEECH_SHARE = 0.4  # so much of what was above the gate must be voiced for a window to be speech
 NOTHING_DBFS = -75.0  # below what any open microphone gives in any room
-TALKER_RISE, TALKER_FALL = 0.3, 0.005  # per frame: how fast the talker's level is followed
+OPENING_DB = 3.0  # what is this far below the louder moments of what goes on already opens no window
 
 
 @dataclass
@@ -47,13 +48,13 @@ class _Open:
     kind: WindowKind
     start_s: float
     frames: list[np.ndarray]
+    talker: Talker
     overlap: int = 0  # of its frames
     voiced: int = 0
     loud: int = 0
     quiet: int = 0  # frames since the last active one
     paused: bool = False
     held: bool = False
-    talker_dbfs: float = -100.0
 
 
 @dataclass
@@ -68,6 +69,7 @@ class Segmenter:
     _heard: int = 0
     _repeated: int = 0  # of the frames in the pre-roll, so many were in the last window
     _background: Background = field(default_factory=Background)
+    _behind: Behind = field(default_factory=Behind)
     _recent_voiced: deque[bool] = field(init=False)
     _recent_loud: deque[bool] = field(init=False)
     _pre_roll: deque[np.ndarray] = field(init=False)
@@ -84,7 +86,7 @@ class Segmenter:
     def feed(self, frame: np.ndarray) -> Iterator[Event | AudioWindow]:
         """Hear one frame of (480,) float32."""
         heard = self._background.hear(frame)
-        voiced = self.detector.is_speech(frame) and heard.above_db > self.settings.speech_margin_db
+        voiced = self.detector.is_speech(frame) and self._is_near(heard)
         threshold = max(heard.floor_dbfs + self.settings.sound_margin_db, self.settings.sound_min_dbfs)
         loud = self._is_loud(heard, threshold)
         self._heard += 1
@@ -94,6 +96,7 @@ class Segmenter:
         if self._open is None:
             if self.settings.mode == "open":
                 self._wait(frame)
+                self._behind.hear(heard.level_dbfs)
                 if not self._background.warming_up:
                     yield from self._maybe_open()
         else:
@@ -133,6 +136,13 @@ class Segmenter:
     def so_far(self) -> AudioWindow | None:
         """What was heard of the open window, as if it ended now; the final one will have the same id."""
         return self._record(self._open, "silence") if self._open else None
+
+    def _is_near(self, heard: Heard) -> bool:
+        """Whether a voiced frame can be somebody who talks to the assistant."""
+        if heard.above_db <= self.settings.speech_margin_db:
+            return False
+        talked_in = self._open is not None and self._open.kind == "speech"
+        return talked_in or heard.level_dbfs > self._behind.level_dbfs - OPENING_DB
 
     def _is_loud(self, heard: Heard, threshold: float) -> bool:
         s = self.settings
@@ -174,7 +184,8 @@ class Segmenter:
 
     def _begin(self, kind: WindowKind, heard: list[np.ndarray], overlap: int) -> _Open:
         self._count += 1
-        self._open = _Open(self._count, kind, (self._heard - len(heard)) * FRAME_S, heard, overlap)
+        talker = Talker(self._behind, self.settings.speech_drop_db, self.settings.speech_over_db)
+        self._open = _Open(self._count, kind, (self._heard - len(heard)) * FRAME_S, heard, talker, overlap)
         self._steady.begin()
         self._pre_roll.clear()
         return self._open
@@ -185,7 +196,8 @@ class Segmenter:
         if window.kind == "sound" and self._speech_begins():
             yield from self._hand_to_speech(window)
             return
-        active = self._is_talking(window, heard, voiced) if window.kind == "speech" else loud or self._steady.on
+        speech = window.kind == "speech"
+        active = window.talker.hear(heard.level_dbfs, voiced) if speech else loud or self._steady.on
         window.quiet = 0 if active else window.quiet + 1
         yield from self._pause_or_resume(window)
         if window.quiet >= frames(self.settings.end_silence_s) and not window.held:
@@ -195,13 +207,6 @@ class Segmenter:
         elif window.kind == "sound" and self._steady.goes_on:
             self._steady.told()
             yield from self.flush("steady")
-
-    def _is_talking(self, window: _Open, heard: Heard, voiced: bool) -> bool:
-        if not voiced:
-            return False
-        rate = TALKER_RISE if heard.level_dbfs > window.talker_dbfs else TALKER_FALL
-        window.talker_dbfs += rate * (heard.level_dbfs - window.talker_dbfs)
-        return heard.level_dbfs > window.talker_dbfs - self.settings.speech_drop_db
 
     def _pause_or_resume(self, window: _Open) -> Iterator[Event]:
         after_s = self.settings.speculate_after_s
@@ -217,7 +222,7 @@ class Segmenter:
         again = window.frames[-frames(self.settings.overlap_s) :] if self.settings.overlap_s else []
         yield from self.flush("max_window")
         following = self._begin(window.kind, list(again), len(again))
-        following.talker_dbfs, following.quiet, following.held = window.talker_dbfs, window.quiet, window.held
+        following.talker, following.quiet, following.held = window.talker, window.quiet, window.held
         yield _opened(following)
 
     def _mostly_voiced(self, window: _Open) -> bool:

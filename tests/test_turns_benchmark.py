@@ -9,7 +9,7 @@ import soundfile
 from assistant.profile import HearingSettings
 from assistant.records import SAMPLE_RATE
 from benchmarks.noises import STEADY, steady
-from benchmarks.turn_set import Track, Utterance, tracks, voiced_steps
+from benchmarks.turn_set import Track, TurnSet, Utterance, voiced_steps
 from benchmarks.turns import Window, cut_windows, false_opens, judge, summary, table
 from tests.conftest import ROOT, LoudIsVoice, silence, tone
 
@@ -98,13 +98,13 @@ def pack(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_set_and_another_seed_another(pack):
-    one, again, other = (next(tracks(pack, "report", seed, 0.1)) for seed in (1, 1, 2))
+    one, again, other = (TurnSet(pack, "report", seed, 0.1).track(0) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.samples, again.samples)
     assert one.utterances == again.utterances != other.utterances
 
 
 def test_the_truth_is_where_the_voice_is(pack):
-    heard = next(tracks(pack, "tune", 1, 0.1))
+    heard = TurnSet(pack, "tune", 1, 0.1).track(0)
     for said in heard.utterances:
         middle = heard.samples[int((said.onset_s + 0.1) * SAMPLE_RATE) : int((said.end_s - 0.1) * SAMPLE_RATE)]
         before = heard.samples[int((said.onset_s - 0.3) * SAMPLE_RATE) : int((said.onset_s - 0.05) * SAMPLE_RATE)]

@@ -11,9 +11,9 @@ from collections import deque
 LOUD_SHARE, STEP_DB = 0.8, 0.4  # so much of what goes on behind is softer than the level that is kept; per frame
 START_DBFS, ZEROS_DBFS = -60.0, -90.0
 RISE, FALL = 0.3, 0.005  # per frame: how fast the talker's level is followed
-GAP_DB = 8.0  # so far below the talker a frame belongs to what goes on behind them
-NEAR_DB = 6.0  # and from here on it is theirs, whatever goes on
-HANGOVER = 3  # frames; the loudest of them counts
+GAP_DB = 9.0  # so far below the talker a frame belongs to what goes on behind them
+NEAR_DB = 7.0  # and from here on it is theirs, whatever goes on
+HANGOVER = 4  # frames; the loudest of them counts
 
 
 class Behind:

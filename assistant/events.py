@@ -50,10 +50,13 @@ class LevelMeasured(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class WindowOpened(Event):
+    """`update` is true if nothing new sounds: it is told once more of a sound that goes on and on."""
+
     name: ClassVar[str] = "window_opened"
     window: int
     kind: WindowKind
     start_s: float
+    update: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -142,7 +142,10 @@ def test_a_fan_that_is_switched_on_is_told_once_and_is_background_from_then_on()
 
 def test_music_that_goes_on_is_one_window_and_then_an_update_at_each_interval():
     wave = np.concatenate((silence(5), melody(200), silence(10)))
-    found = windows(hear(wave, NoVoice(), steady_update_s=60))
+    items = hear(wave, NoVoice(), steady_update_s=60)
+    found = windows(items)
+    assert [opened.update for opened in of(WindowOpened, items)] == [False] + [True] * (len(found) - 1)
+    assert [w.end for w in found[:-1]] == ["steady"] * (len(found) - 1)
     assert [w.kind for w in found] == ["sound"] * len(found)
     assert 3 <= len(found) <= 4
     assert all(later.start_s - w.start_s > 55 for w, later in pairwise(found))

@@ -178,9 +178,10 @@ class Segmenter:
         loud = len(self._recent_loud) == self._recent_loud.maxlen and all(self._recent_loud)
         sound = s.sounds and (loud or self._steady.update_due) and not maybe_speech
         if speech or sound:
+            update = not speech and not loud
             window = self._begin("speech" if speech else "sound", list(self._pre_roll), self._repeated)
             window.voiced, window.loud = sum(self._recent_voiced), sum(self._recent_loud)
-            yield _opened(window)
+            yield _opened(window, update)
 
     def _begin(self, kind: WindowKind, heard: list[np.ndarray], overlap: int) -> _Open:
         self._count += 1
@@ -272,8 +273,8 @@ class Segmenter:
         return "no speech, and the profile ignores sounds"
 
 
-def _opened(window: _Open) -> WindowOpened:
-    return WindowOpened(window=window.id, kind=window.kind, start_s=round(window.start_s, 3))
+def _opened(window: _Open, update: bool = False) -> WindowOpened:
+    return WindowOpened(window=window.id, kind=window.kind, start_s=round(window.start_s, 3), update=update)
 
 
 def frames(seconds: float) -> int:

@@ -33,7 +33,8 @@ def print_event(event: Event) -> None:
     if isinstance(event, Listening):
         print(f"listening to {event.source} ({event.model}, profile {event.profile}); Ctrl-C stops", file=sys.stderr)
     elif isinstance(event, WindowClosed):
-        print(f"\n[{event.start_s:.1f} s, {event.kind}, {event.duration_s:.1f} s] ", end="", flush=True)
+        goes_on = ", goes on" if event.reason == "steady" else ""
+        print(f"\n[{event.start_s:.1f} s, {event.kind}, {event.duration_s:.1f} s{goes_on}] ", end="", flush=True)
     elif isinstance(event, TokenGenerated):
         print(event.text, end="", flush=True)
     elif isinstance(event, Responded):

@@ -238,7 +238,8 @@ class Session:
     def _retune(self) -> None:
         """Take over another profile's numbers; an open window goes on."""
         settings = self._turns.profile.hearing
-        if self._next_detector or settings != self._segmenter.settings:
+        same = settings is self._segmenter.settings or settings == self._segmenter.settings
+        if self._next_detector or not same:
             detector, self._next_detector = self._next_detector or self._segmenter.detector, None
             self._segmenter = replace(self._segmenter, settings=settings, detector=detector)
 

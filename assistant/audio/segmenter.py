@@ -92,7 +92,7 @@ class Segmenter:
         self._heard += 1
         self._recent_voiced.append(voiced)
         self._recent_loud.append(loud)
-        self._steady.hear(heard)
+        self._steady.hear(heard, in_window=self._open is not None)
         if self._open is None:
             if self.settings.mode == "open":
                 self._wait(frame)

@@ -252,3 +252,14 @@ def test_a_short_word_in_a_loud_place_is_kept_by_a_profile_that_ignores_sounds()
     wave = np.concatenate((silence(2), melody(2), silence(2)))
     (heard,) = windows(hear(wave, VoiceWithin((2.1, 2.5)), sounds=False))
     assert heard.start_s < 2
+
+
+def test_babble_behind_the_talker_ends_the_window_when_they_stop():
+    rng = np.random.default_rng(5)
+    syllables = np.repeat(rng.uniform(0.2, 1.0, 200), 1600)  # a level that moves, ten times a second
+    wave = (tone(20, 0.02, 700) * syllables).astype(np.float32)
+    wave[12 * SAMPLE_RATE : 15 * SAMPLE_RATE] += tone(3, 0.1)  # some 14 dB above it
+    found = windows(hear(wave, VoiceWithin((0, 1e9))))
+    talked = next(w for w in found if w.start_s < 12.2 and w.start_s + w.duration_s > 14.9)
+    assert talked.end == "silence"
+    assert talked.start_s + talked.duration_s == pytest.approx(15.8, abs=0.3)

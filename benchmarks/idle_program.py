@@ -164,13 +164,18 @@ def main() -> None:
     for name in arguments.front_ends:
         start = headless if name == "listen" else on_screen
         try:
-            with tempfile.TemporaryDirectory() as folder, virtual_microphone(Path(folder)) as environment:
-                with start(environment) as process:
-                    costs.append(cost(name, process, arguments.seconds))
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                virtual_microphone(Path(folder)) as environment,
+                start(environment) as process,
+            ):
+                costs.append(cost(name, process, arguments.seconds))
         except UserError as error:
             sys.exit(f"error: {error}")
         one = costs[-1]
-        print(f"{name}: {one.core_share:.2%} of one core (target {TARGET_SHARE:.0%}) over {one.seconds:.0f} s", end="; ")
+        print(
+            f"{name}: {one.core_share:.2%} of one core (target {TARGET_SHARE:.0%}) over {one.seconds:.0f} s", end="; "
+        )
         print(f"memory {one.memory_mb[0]:.0f} to {one.memory_mb[1]:.0f} MB", flush=True)
         print(*(f"  thread {thread}: {share:.2%}" for thread, share in one.threads.items()), sep="\n")
     if arguments.out:

@@ -5,13 +5,16 @@ import pytest
 
 from assistant import hookimpl
 from assistant.audio.segmenter import Segmenter
+from assistant.commands import listen
 from assistant.commands.listen import openly
 from assistant.events import DeviceStateChanged, EarsChanged, Responded, WindowClosed, WindowDropped, WindowOpened
 from assistant.plugin_host import PluginState
 from assistant.profile import HearingSettings
 from assistant.records import FRAME_SAMPLES, AudioWindow
 from assistant.session import Session
-from tests.conftest import ArraySource, LoudIsVoice, NoVoice, silence, tone
+from assistant.tui.loop import Loop
+from tests.conftest import ROOT, ArraySource, FakeCore, LoudIsVoice, NoVoice, silence, tone
+from tests.screening import services
 
 
 class Pressed(ArraySource):
@@ -157,3 +160,30 @@ def test_a_file_is_heard_openly_whatever_the_profile_says(profile, capsys):
     assert openly(pressed).hearing.mode == "open"
     assert "nobody presses" in capsys.readouterr().err
     assert openly(profile) is profile
+
+
+class Last:
+    """A plugin that notes the end of the session."""
+
+    def __init__(self):
+        self.stopped = 0
+
+    @hookimpl
+    def session_stopped(self):
+        self.stopped += 1
+
+
+def test_headless_listening_tells_plugins_that_it_is_over(turns, host, monkeypatch):
+    last = Last()
+    host.register(last, PluginState("last", "", "", "last", bundled=False))
+    monkeypatch.setattr(listen, "make_turns", lambda profile, report: turns)
+    listen.run(str(ROOT / "examples/say-your-name.wav"), "default", None, as_json=True, safe=False)
+    assert last.stopped == 1
+
+
+def test_the_screen_tells_plugins_that_it_is_over(turns, host, profile):
+    last = Last()
+    host.register(last, PluginState("last", "", "", "last", bundled=False))
+    parts = services(FakeCore(), load_turns=lambda profile, report: turns)
+    Loop(profile, ArraySource(SAYINGS), parts, lambda event: None, lambda window: None).run()
+    assert last.stopped == 1

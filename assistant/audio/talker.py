@@ -1,7 +1,8 @@
 """Which voiced frames are the talker's own: a detector such as webrtcvad calls babble and music voiced, too.
 
 The level decides. The talker's is followed from syllable to syllable; what goes on behind them is what is heard while
-nobody talks and between their syllables. A frame is theirs if it stands out from that, or is nearly as loud as they are.
+nobody talks and between their syllables. A frame is theirs if it stands out from that, or is nearly as loud as they
+are.
 """
 
 from __future__ import annotations

@@ -65,6 +65,9 @@ class HearingSettings(_Strict):
     """Turn-taking. Times in seconds, levels in dB. docs/turn-taking.md has what the presets cost and give."""
 
     input: str | None = Field(None, description="input device, by number or part of its name; empty is the default")
+    mode: Literal["open", "push_to_talk"] = Field(
+        "open", description="push_to_talk: nothing is heard until the talk key is pressed"
+    )
     preset: Literal["relaxed", "normal", "quick"] = "normal"
     detector: Literal["webrtc", "silero"] = "webrtc"
     aggressiveness: int = Field(2, ge=0, le=3, description="of webrtcvad")
@@ -78,6 +81,7 @@ class HearingSettings(_Strict):
     pre_roll_s: float = Field(0.6, ge=0)
     speech_margin_db: float = Field(10.0, ge=0, description="a voiced frame less above the floor is background")
     speech_drop_db: float = Field(20.0, gt=0, description="and one so far below the talker")
+    speech_over_db: float = Field(4.0, description="and one less above the louder moments of what goes on behind them")
     min_active_s: float = Field(0.12, gt=0, description="less voice or sound than this is thrown away")
     max_window_s: float = Field(28.0, gt=1, le=30)
     overlap_s: float = Field(1.0, ge=0, description="what a window after a full one begins with once more")

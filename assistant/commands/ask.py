@@ -96,6 +96,7 @@ def run(
         chosen = Skill("prompt", "a question of the user's own", prompt)
     with HistoryWriter(turns.profile, print_trouble) if keep else nullcontext() as history:
         answered = _print_rows(rows(files, turns, chosen, prompt, history), as_json, plain=len(files) == 1)
+        turns.close()
     if answered < len(files):
         sys.exit(1)
 

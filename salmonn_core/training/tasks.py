@@ -20,7 +20,15 @@ WEIGHTS: dict[str, dict[str, float]] = {
     "align": {"asr": 1.0, "audiocaption": 1.0},
     "pretrain": {"asr": 1.0, "audiocaption": 1.0},
     "instruct": {"asr": 1.0, "audiocaption": 1.0, "label": 0.8, "kind": 0.15, "slots": 0.8, "QA": 0.5, "story": 0.3},
-    "activate": {"QA": 1.0, "story": 1.0, "audiocaption": 0.3, "label": 0.3, "asr": 0.3, "slots": 0.3},
+    "activate": {
+        "QA": 1.0,
+        "co_reasoning": 1.0,
+        "story": 1.0,
+        "audiocaption": 0.3,
+        "label": 0.3,
+        "asr": 0.3,
+        "slots": 0.3,
+    },
 }
 CUT_SHARE, SHORTEST_CUT = 0.6, 0.5
 # How often the words spoken stand in the prompt as text: reading them is easier than hearing them, and the

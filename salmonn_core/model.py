@@ -31,7 +31,7 @@ SORTED_BATCHES = 8  # so many batches are read ahead and sorted by length
 HEARD_TOGETHER = 20 * SAMPLE_RATE  # samples that are encoded together
 # Of a transcript: nobody says more tokens, and the weight of the reading that was best on recorded speech.
 TOKENS, TOKENS_PER_S = 8, 6
-READING_WEIGHT = 0.4
+READING_WEIGHT = 0.5
 KEPT_PREFIXES = 8
 PromptKey = tuple[tuple[int, ...], float]  # token ids before the audio, LoRA scale
 

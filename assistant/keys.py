@@ -36,6 +36,8 @@ KEYS = (
     Key("save", "v", "Save", "Save the selected window as a WAV file"),
     Key("delete", "d", "Delete", "Forget the selected window and its answers"),
     Key("wipe", "ctrl+x", "Forget all", "Forget everything that was heard"),
+    Key("panels", "b", "Panels", "What the plugins show beside the conversation, over the whole screen"),
+    Key("plugin_output", "l", "Plugin output", "What the plugins printed, and what happened to them"),
     Key("captions", "c", "Captions", "Large captions, to be read across the room"),
     Key("plain", "x", "Words only", "Words instead of drawings, for screen readers"),
     Key("switch_profile", "o", "Profile", "Choose another profile, and see what it changes before it does"),

@@ -29,14 +29,14 @@ class Panels(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with VerticalScroll(classes="dialog wide"):
             yield Static("What the plugins show", classes="title")
-            yield Static(id="panels")
+            yield Static(id="all-panels")
         yield Footer()
 
     def on_mount(self) -> None:
         self.show(self._panels)
 
     def show(self, panels: Sequence[Shown]) -> None:
-        self.query_one("#panels", Static).update(panels_text(panels, owners=True) if panels else NO_PANELS)
+        self.query_one("#all-panels", Static).update(panels_text(panels, owners=True) if panels else NO_PANELS)
 
 
 class PluginOutput(ModalScreen[None]):

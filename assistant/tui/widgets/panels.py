@@ -23,5 +23,5 @@ class PanelBoard(VerticalScroll):
         self.show(())
 
     def show(self, panels: Sequence[Shown]) -> None:
-        self.display = bool(panels)
+        self.set_class(not panels, "-empty")
         self.query_one(Static).update(panels_text(panels))

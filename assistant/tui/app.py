@@ -12,6 +12,7 @@ from textual import work
 from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
@@ -317,6 +318,11 @@ class AssistantApp(WindowActions):
             answer = turns.profile.answer.model_copy(update={"speech": name})
             turns.profile = turns.profile.model_copy(update={"answer": answer})
             self._status(skill=name)
+
+    def notify(self, message: str, *, title: str = "", severity: SeverityLevel = "information", **more: Any) -> None:
+        """A toast; how bad it is stands in its title too, not in its colour alone."""
+        word = "" if severity == "information" else f"{severity}: " if title else severity
+        super().notify(message, title=f"{word}{title}", severity=severity, **more)
 
     def action_captions(self) -> None:
         self._draw_captions(not self.has_class("-captions"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.text import Text
 
@@ -13,7 +13,7 @@ from assistant.records import Timings
 from assistant.tui.trail import TurnStory, WindowStory
 
 Shown = tuple[str, str, tuple[tuple[str, ...], ...]]  # a panel: plugin, title, rows
-SLOW_MS = 1000.0
+SLOW_MS, SHORT_MS = 1000.0, 1.0
 MARKS = {"speech": "» speech", "sound": "♪ sound"}  # a sign and a word: never colour alone
 ENDED = {
     "silence": "it was quiet for {end_silence_s:g} s",
@@ -173,5 +173,13 @@ def _why_so_long(turn: TurnStory) -> Iterator[tuple[str, str]]:
     if response.tokens > 1 and seconds > 0:
         yield "speed", f"{(response.tokens - 1) / seconds:.1f} tokens a second ({response.tokens} tokens)"
     if hooks:
-        yield "hooks", ", ".join(f"{name} {ms:.1f} ms" for name, ms in hooks.items())
+        yield "hooks", _hook_times(hooks)
     yield "answer", f"{answer(turn) or '(empty)'}  ({response.end})"
+
+
+def _hook_times(hooks: Mapping[str, float]) -> str:
+    """The slowest first; those that took next to nothing are only counted."""
+    slowest = sorted(hooks.items(), key=lambda hook: -hook[1])
+    named = [f"{name} {ms:.1f} ms" for name, ms in slowest if ms >= SHORT_MS]
+    rest = len(hooks) - len(named)
+    return ", ".join((*named, *([f"{rest} more below {SHORT_MS:g} ms"] if rest else [])))

@@ -13,7 +13,7 @@ from textual.widgets import Footer, Log, Static
 
 from assistant.tui.wording import Shown, panels_text
 
-NO_PANELS = "No plugin shows anything yet. Panels come with the first answer, e.g. of the profile alerts."
+NO_PANELS = "No plugin shows anything now; each may after any answer."
 NO_OUTPUT = "No plugin has printed anything, and nothing has happened to one."
 
 

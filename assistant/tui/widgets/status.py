@@ -15,7 +15,7 @@ ROWS = (("state", "ears", "away", "device"), ("privacy", "profile", "skill", "co
 # Who gives way first. State, ears, device and privacy are never lost; the rest can be found elsewhere on the screen.
 GIVE_WAY = (
     *("latency", "core", "skill", "selected", "profile", "device", "privacy"),
-    *("selected", "core", "skill", "latency", "profile", "ears", "away", "device", "privacy", "device", "profile"),
+    *("selected", "core", "skill", "latency", "profile", "ears", "away", "device", "privacy", "device", "device", "profile"),
 )
 
 
@@ -28,7 +28,7 @@ def forms(name: str, value: str) -> Forms:
         case "skill":
             return f"speech answered by {value}", f"skill {value}", ""
         case "device":
-            return f"device {value}", cut(value, 16), cut(value, 8)
+            return f"device {value}", value, cut(value, 16), cut(value, 8)
         case "ears":
             return value, value.split(":")[0]
         case "away":

@@ -40,5 +40,5 @@ def words(svg):
     """The rows of the screen as text."""
     rows = {}
     for x, y, text in re.findall(r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>', svg):
-        rows.setdefault(float(y), []).append((float(x), html.unescape(text)))
+        rows.setdefault(float(y), []).append((float(x), html.unescape(text).replace("\xa0", " ")))
     return [" ".join(text for _, text in sorted(cells)).rstrip() for _, cells in sorted(rows.items())]

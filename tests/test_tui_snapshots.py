@@ -173,13 +173,13 @@ async def test_without_colours_the_screen_says_the_same(profile, monkeypatch):
             screen.show(DeviceStateChanged(state="reconnecting", device="array", reason="unplugged"))
             await until(pilot, lambda: "microphone reconnecting" in shown(screen, StatusLine))
             await settled(pilot)
-            return screen.export_screenshot()
+            return screen.export_screenshot(simplify=True)
 
     with_colours = await picture()
     monkeypatch.setenv("NO_COLOR", "1")
     without = await picture()
     assert words(without) == words(with_colours)
-    assert "warning: microphone reconnecting" in "\n".join(words(without)).replace("\xa0", " ")
+    assert "warning: microphone reconnecting" in "\n".join(words(without))
     assert not coloured(without)
     assert coloured(with_colours)
 

@@ -263,6 +263,13 @@ class AssistantApp(WindowActions):
         if isinstance(self.screen, Panels):
             self.screen.show(self.panels)
 
+    def _wipe(self, sure: bool | None) -> None:
+        """Plugins may show and print what they heard: that goes, too."""
+        super()._wipe(sure)
+        if sure:
+            self.plugin_log.clear()
+            self._show_panels(PanelsChanged(panels=()))
+
     def action_panels(self) -> None:
         self.push_screen(Panels(self.panels))
 

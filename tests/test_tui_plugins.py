@@ -17,7 +17,7 @@ from assistant.turns import Turns
 from tests.conftest import FakeCore, silence, tone
 from tests.screening import SAYING, SAYINGS, app, shown, toasts, until
 
-PLUGIN = '''
+PLUGIN = """
 from dataclasses import replace
 from assistant import Notify, Panel, Record, Show, Write, hookimpl
 
@@ -38,7 +38,7 @@ def panels(state):
         Panel("Today", ((str(state.get("n", 0)),),)),
         Panel("Note", (("ring twice",), ("or knock",))),
     ]
-'''
+"""
 FAILING = """
 from assistant import hookimpl
 

@@ -186,5 +186,5 @@ async def test_without_colours_the_screen_says_the_same(profile, monkeypatch):
 
 def coloured(svg):
     """The hues of the text; the frame around it is a drawing of a window."""
-    found = re.findall(r"fill: #(\w\w)(\w\w)(\w\w)", svg)
+    found = re.findall(r"terminal-\d+-r\d+ \{ fill: #(\w\w)(\w\w)(\w\w)", svg)
     return [hue for hue in found if len(set(hue)) > 1]

@@ -19,7 +19,9 @@ BY_HAND = "switched off by you, until the end of the session"
 
 def commands(app: AssistantApp) -> Iterator[SystemCommand]:
     """Everything but the themes, which the base class yields."""
-    yield SystemCommand("Plugin output", "What the plugins printed, and what happened to them", app.action_plugin_output)
+    yield SystemCommand(
+        "Plugin output", "What the plugins printed, and what happened to them", app.action_plugin_output
+    )
     yield SystemCommand("Panels", "What the plugins show beside the conversation", app.action_panels)
     for name, file in available().items():
         yield SystemCommand(f"Profile: {name}", f"{file.path}", partial(app.action_switch_profile, name))

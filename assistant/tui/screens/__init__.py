@@ -8,4 +8,15 @@ from assistant.tui.screens.help import Help
 from assistant.tui.screens.plugins import Panels, PluginOutput
 from assistant.tui.screens.why import Why
 
-__all__ = ["AskAgain", "ChooseProfile", "Confirm", "EnterText", "FirstRun", "Help", "Panels", "PluginOutput", "Question", "Why"]
+__all__ = [
+    "AskAgain",
+    "ChooseProfile",
+    "Confirm",
+    "EnterText",
+    "FirstRun",
+    "Help",
+    "Panels",
+    "PluginOutput",
+    "Question",
+    "Why",
+]

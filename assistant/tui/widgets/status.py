@@ -15,7 +15,20 @@ ROWS = (("state", "ears", "away", "device"), ("privacy", "profile", "skill", "co
 # Who gives way first. State, ears, device and privacy are never lost; the rest can be found elsewhere on the screen.
 GIVE_WAY = (
     *("latency", "core", "skill", "selected", "profile", "device", "privacy"),
-    *("selected", "core", "skill", "latency", "profile", "ears", "away", "device", "privacy", "device", "device", "profile"),
+    *(
+        "selected",
+        "core",
+        "skill",
+        "latency",
+        "profile",
+        "ears",
+        "away",
+        "device",
+        "privacy",
+        "device",
+        "device",
+        "profile",
+    ),
 )
 
 
@@ -23,14 +36,14 @@ def forms(name: str, value: str) -> Forms:
     """How a part can be said, from long to short."""
     match name:
         case "profile":
-            short = value.split(" (")[0]
+            short = value.split(" (", maxsplit=1)[0]
             return f"profile {value}", short, cut(short, 10)
         case "skill":
             return f"speech answered by {value}", f"skill {value}", ""
         case "device":
             return f"device {value}", value, cut(value, 16), cut(value, 8)
         case "ears":
-            return value, value.split(":")[0]
+            return value, value.split(":", maxsplit=1)[0]
         case "away":
             return value, value.replace("microphone", "mic")
         case "selected":

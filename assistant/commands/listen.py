@@ -53,26 +53,22 @@ def print_event(event: Event) -> None:
         print(said, file=sys.stderr) if isinstance(event, Listening) else complain(said)
 
 
+ASIDES: dict[type[Event], str] = {
+    Listening: "listening to {0.source} ({0.model}, profile {0.profile}); Ctrl-C stops",
+    DeviceStateChanged: "microphone {0.state}: {0.device} ({0.reason})",
+    ErrorRaised: "{0.message}",
+    PluginDisabled: "plugin {0.plugin} is off for this session: {0.reason}",
+    PluginReloaded: "plugin {0.plugin} was read again: its file was saved",
+    PluginPrinted: "plugin {0.plugin} printed: {0.text}",
+    WindowDropped: "window {0.window} is not answered: {0.reason}",
+    FramesDropped: "{0.count} blocks of sound were lost: the machine is too busy",
+}
+
+
 def aside(event: Event) -> str | None:
     """What is worth a line beside the answers."""
-    match event:
-        case Listening():
-            return f"listening to {event.source} ({event.model}, profile {event.profile}); Ctrl-C stops"
-        case DeviceStateChanged():
-            return f"microphone {event.state}: {event.device} ({event.reason})"
-        case ErrorRaised():
-            return event.message
-        case PluginDisabled():
-            return f"plugin {event.plugin} is off for this session: {event.reason}"
-        case PluginReloaded():
-            return f"plugin {event.plugin} was read again: its file was saved"
-        case PluginPrinted():
-            return f"plugin {event.plugin} printed: {one_line(event.text)}"
-        case WindowDropped():
-            return f"window {event.window} is not answered: {event.reason}"
-        case FramesDropped():
-            return f"{event.count} blocks of sound were lost: the machine is too busy"
-    return None
+    words = ASIDES.get(type(event))
+    return one_line(words.format(event)) if words else None
 
 
 def run(

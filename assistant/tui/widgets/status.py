@@ -34,21 +34,16 @@ GIVE_WAY = (
 
 def forms(name: str, value: str) -> Forms:
     """How a part can be said, from long to short."""
-    match name:
-        case "profile":
-            short = value.split(" (", maxsplit=1)[0]
-            return f"profile {value}", short, cut(short, 10)
-        case "skill":
-            return f"speech answered by {value}", f"skill {value}", ""
-        case "device":
-            return f"device {value}", value, cut(value, 16), cut(value, 8)
-        case "ears":
-            return value, value.split(":", maxsplit=1)[0]
-        case "away":
-            return value, value.replace("microphone", "mic")
-        case "selected":
-            return f"window {value} selected", ""
-    return (value,)
+    short = value.split(" (", maxsplit=1)[0]
+    known: dict[str, Forms] = {
+        "profile": (f"profile {value}", short, cut(short, 10)),
+        "skill": (f"speech answered by {value}", f"skill {value}", ""),
+        "device": (f"device {value}", value, cut(value, 16), cut(value, 8)),
+        "ears": (value, value.split(":", maxsplit=1)[0]),
+        "away": (value, value.replace("microphone", "mic")),
+        "selected": (f"window {value} selected", ""),
+    }
+    return known.get(name, (value,))
 
 
 def cut(text: str, width: int) -> str:

@@ -47,6 +47,7 @@ from assistant.tui.palette import commands
 from assistant.tui.screens import ChooseProfile, FirstRun, Help, Panels, PluginOutput
 from assistant.tui.services import Microphone, Services
 from assistant.tui.widgets import Caption, Conversation, LevelMeter, PanelBoard, StatusLine, WindowStrip
+from assistant.tui.widgets.status import Forms
 from assistant.tui.window_actions import WindowActions
 from assistant.tui.wording import Shown, latency_forms
 
@@ -174,7 +175,7 @@ class AssistantApp(WindowActions):
         if handler := _HANDLERS.get(type(event)):
             handler(self, event)
 
-    def _status(self, **parts: str) -> None:
+    def _status(self, **parts: str | Forms) -> None:
         self.query_one(StatusLine).show(**parts)
 
     def _show_profile(self) -> None:

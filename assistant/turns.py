@@ -57,6 +57,7 @@ class Turns:
         self.session = SessionInfo(uuid.uuid4().hex, profile.name, source, profile.language)
         self._turns: deque[Turn] = deque(maxlen=REMEMBERED_TURNS)
         self._full: _Said | None = None  # of a window that was full, so that the next one begins with its end
+        self._panels: tuple[Any, ...] = ()
 
     @property
     def past(self) -> tuple[Turn, ...]:
@@ -256,8 +257,9 @@ class Turns:
         if not ask.depth:
             panels = tuple((plugin, panel.title, panel.rows) for plugin, panel in self.host.panels(self.past))
             yield from self._plugin_events()
-            if panels:
+            if panels or self._panels:  # the last one that goes away is news, too
                 yield PanelsChanged(panels=panels)
+            self._panels = panels
 
     def _follow_up(self, ask: _Ask, action: Ask) -> Iterator[Event]:
         if ask.depth >= MOST_FOLLOW_UPS:

@@ -13,39 +13,66 @@ from assistant.commands.keeping import keeping
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_source, make_turns
 from assistant.events import (
+    ActionTaken,
     DeviceStateChanged,
     EarsChanged,
     ErrorRaised,
     Event,
+    FramesDropped,
     LevelMeasured,
     Listening,
+    PanelsChanged,
+    PluginDisabled,
+    PluginPrinted,
+    PluginReloaded,
     Responded,
     TokenGenerated,
     WindowClosed,
+    WindowDropped,
 )
+from assistant.lines import action_lines, one_line, panel_lines, record_lines
 from assistant.profile import Profile, load
 from assistant.recording import unhurried
 from assistant.session import Session
 
 
 def print_event(event: Event) -> None:
-    """What a person wants to read of an event."""
-    if isinstance(event, Listening):
-        print(f"listening to {event.source} ({event.model}, profile {event.profile}); Ctrl-C stops", file=sys.stderr)
-    elif isinstance(event, WindowClosed):
+    """What a person wants to read of an event: answers on stdout, everything around them on stderr."""
+    if isinstance(event, WindowClosed):
         goes_on = ", goes on" if event.reason == "steady" else ""
         print(f"\n[{event.start_s:.1f} s, {event.kind}, {event.duration_s:.1f} s{goes_on}] ", end="", flush=True)
     elif isinstance(event, TokenGenerated):
         print(event.text, end="", flush=True)
     elif isinstance(event, Responded):
-        slots = f"\n{dict(event.response.slots)}" if event.response.slots is not None else ""
-        print(slots, flush=True)
-    elif isinstance(event, DeviceStateChanged):
-        complain(f"microphone {event.state}: {event.device} ({event.reason})")
+        slots = event.response.slots
+        print("".join(f"\n  {line}" for line in record_lines(slots)) if slots is not None else "", flush=True)
+    elif isinstance(event, ActionTaken):
+        print("\n".join(f"  {line}" for line in action_lines(event)), flush=True)
+    elif isinstance(event, PanelsChanged):
+        lines = [line for _, title, rows in event.panels for line in panel_lines(title, rows)]
+        print("\n".join(f"  | {line}" for line in lines), flush=True)
     elif isinstance(event, EarsChanged):
         complain(event.change.replace("_", " "))
-    elif isinstance(event, ErrorRaised):
-        complain(event.message)
+    elif said := aside(event):
+        print(said, file=sys.stderr) if isinstance(event, Listening) else complain(said)
+
+
+ASIDES: dict[type[Event], str] = {
+    Listening: "listening to {0.source} ({0.model}, profile {0.profile}); Ctrl-C stops",
+    DeviceStateChanged: "microphone {0.state}: {0.device} ({0.reason})",
+    ErrorRaised: "{0.message}",
+    PluginDisabled: "plugin {0.plugin} is off for this session: {0.reason}",
+    PluginReloaded: "plugin {0.plugin} was read again: its file was saved",
+    PluginPrinted: "plugin {0.plugin} printed: {0.text}",
+    WindowDropped: "window {0.window} is not answered: {0.reason}",
+    FramesDropped: "{0.count} blocks of sound were lost: the machine is too busy",
+}
+
+
+def aside(event: Event) -> str | None:
+    """What is worth a line beside the answers."""
+    words = ASIDES.get(type(event))
+    return one_line(words.format(event)) if words else None
 
 
 def run(
@@ -56,11 +83,16 @@ def run(
     if record is not None:
         chosen = unhurried(chosen)
     lock = threading.Lock()
+    panels: list[object] = []  # those that were shown last; people need not read them again after every answer
 
     def show(event: Event) -> None:
         if isinstance(event, LevelMeasured):
             return
         with lock:
+            if isinstance(event, PanelsChanged) and not as_json:
+                if event.panels in panels:
+                    return
+                panels[:] = [event.panels]
             print_json(event.as_dict()) if as_json else print_event(event)
 
     source = make_source(input_, chosen)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,26 +35,24 @@ from assistant.events import (
     WindowClosed,
     WindowOpened,
 )
-from assistant.lines import one_line
 from assistant.profile import Profile, load
 from assistant.profile_diff import describe, reloads_model
 from assistant.profile_watch import ProfileWatch, origin
 from assistant.tui.loop import Loop
 from assistant.tui.messages import Happened, LoopEnded, ProfileSwitched, SwitchFailed, WindowHeard
 from assistant.tui.palette import commands
-from assistant.tui.screens import ChooseProfile, FirstRun, Help, Panels, PluginOutput
+from assistant.tui.plugin_views import PluginViews
+from assistant.tui.screens import ChooseProfile, FirstRun, Help
 from assistant.tui.services import Microphone, Services
 from assistant.tui.widgets import Caption, Conversation, LevelMeter, PanelBoard, StatusLine, WindowStrip
 from assistant.tui.widgets.status import Forms
-from assistant.tui.window_actions import WindowActions
-from assistant.tui.wording import Shown, latency_forms
+from assistant.tui.wording import latency_forms
 
 METER_EVERY = 4  # frames of 30 ms: about eight updates a second
 WATCH_EVERY_S = 1.0
-PLUGIN_LINES = 1000
 
 
-class AssistantApp(WindowActions):
+class AssistantApp(PluginViews):
     """Listens from start to end; every key has its place in `assistant.keys`.
 
     Args:
@@ -80,9 +76,6 @@ class AssistantApp(WindowActions):
         self._watch = ProfileWatch(watched) if watched else None
         self._frames, self._kind_open = 0, ""
         self._state = "loading"  # what goes on while nothing is heard or answered
-        self.panels: tuple[Shown, ...] = ()
-        self.plugin_log: deque[str] = deque(maxlen=PLUGIN_LINES)
-        self._complaints: dict[str, str] = {}  # the last one of each plugin
         self.microphones: list[Microphone] = []
         self.failure: str | None = None
         self.set_keymap(profile.keys)
@@ -223,59 +216,6 @@ class AssistantApp(WindowActions):
 
     def _show_dropped_frames(self, event: FramesDropped) -> None:
         self.notify(f"{event.count} blocks of sound were lost: the machine is too busy", severity="warning")
-
-    def _show_error(self, event: ErrorRaised) -> None:
-        self._complaints[event.source] = event.message
-        if self._is_plugin(event.source):
-            self._note(event.source, event.message)
-        self.notify(event.message, title=event.source, severity="error", markup=False)
-
-    def _is_plugin(self, name: str) -> bool:
-        return bool(self.loop and self.loop.turns and name in self.loop.turns.host.plugins)
-
-    def _show_disabled(self, event: PluginDisabled) -> None:
-        title = f"plugin {event.plugin} is off for this session"
-        told = self._complaints.get(event.plugin, "").endswith(event.reason)
-        words = f"The palette (ctrl+p) switches it on again: Plugin: switch {event.plugin} on"
-        self._note(event.plugin, f"off for this session: {event.reason}")
-        self.notify(words if told else event.reason, title=title, severity="error", markup=False)
-
-    def _show_reloaded(self, event: PluginReloaded) -> None:
-        self._note(event.plugin, "read again: its file was saved")
-        self.notify("its file was saved", title=f"plugin {event.plugin} was read again", markup=False)
-
-    def _show_print(self, event: PluginPrinted) -> None:
-        for line in event.text.splitlines():
-            self._note(event.plugin, one_line(line))
-
-    def _note(self, plugin: str, words: str) -> None:
-        """A line for the view of the plugins' output."""
-        self.plugin_log.append(f"{datetime.now():%H:%M:%S}  {plugin}  {words}")
-        if isinstance(self.screen, PluginOutput):
-            self.screen.add(self.plugin_log[-1])
-
-    def _show_action(self, event: ActionTaken) -> None:
-        if event.kind == "notify":
-            self.notify(event.values["body"], title=event.values["title"], timeout=10, markup=False)
-
-    def _show_panels(self, event: PanelsChanged) -> None:
-        self.panels = event.panels
-        self.query_one(PanelBoard).show(self.panels)
-        if isinstance(self.screen, Panels):
-            self.screen.show(self.panels)
-
-    def _wipe(self, sure: bool | None) -> None:
-        """Plugins may show and print what they heard: that goes, too."""
-        super()._wipe(sure)
-        if sure:
-            self.plugin_log.clear()
-            self._show_panels(PanelsChanged(panels=()))
-
-    def action_panels(self) -> None:
-        self.push_screen(Panels(self.panels))
-
-    def action_plugin_output(self) -> None:
-        self.push_screen(PluginOutput(self.plugin_log))
 
     def _show_device(self, event: DeviceStateChanged) -> None:
         away = "" if event.state == "active" else f"microphone {event.state}"

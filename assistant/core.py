@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from assistant.profile import CoreSettings
 from assistant.records import SAMPLE_RATE, GenerationSettings, Prompt, WindowKind
+
+if TYPE_CHECKING:
+    from salmonn_core import Salmonn
 
 KIND_PROMPT = Prompt(
     "Is this speech, a sound or music? Answer with one word.",
@@ -46,12 +49,10 @@ class SalmonnCore:
     def __init__(self, settings: CoreSettings) -> None:
         import torch
 
-        from salmonn_core import Salmonn
-
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.name = settings.model
-        self._model = Salmonn.from_pretrained(settings.model, settings.device, settings.precision)
+        self._model = open_model(settings)
         # The first question packs the LoRA and reads the prompt's beginning: before anybody waits for an answer.
         self.kind(self.encode(np.zeros(SAMPLE_RATE, np.float32)))
 
@@ -71,6 +72,23 @@ class SalmonnCore:
 
         options = GenerationOptions(**asdict(prompt.settings))
         return self._model.stream(audio, prompt.instruction, options, prompt.history, cancelled, prompt.before)
+
+
+def open_model(settings: CoreSettings) -> Salmonn:
+    """The model that a profile names, or the releases that it is made of.
+
+    Raises:
+        UserError: as `load_core`.
+    """
+    from salmonn_core import Salmonn
+    from salmonn_core.loading import find_model
+    from salmonn_core.weights.official import resolve
+
+    releases = settings.releases
+    if releases is None or find_model(settings.model):
+        return Salmonn.from_pretrained(settings.model, settings.device, settings.precision)
+    files = resolve(releases.checkpoint, releases.beats, releases.whisper, releases.llm, lambda _: None)
+    return Salmonn.from_official(files, settings.device, settings.precision, releases.qformer_heads)
 
 
 def load_core(settings: CoreSettings) -> Core:

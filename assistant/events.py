@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from assistant.records import DeviceState, Response, WindowEnd, WindowKind
+
+EarsChange = Literal["muted", "unmuted", "paused", "resumed", "talk_started", "talk_ended"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +50,13 @@ class LevelMeasured(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class WindowOpened(Event):
+    """`update` is true if nothing new sounds: it is told once more of a sound that goes on and on."""
+
     name: ClassVar[str] = "window_opened"
     window: int
     kind: WindowKind
     start_s: float
+    update: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +85,14 @@ class WindowResumed(Event):
 
     name: ClassVar[str] = "window_resumed"
     window: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarsChanged(Event):
+    """A person muted, paused or pressed to talk, or took it back; it holds from the next frame on."""
+
+    name: ClassVar[str] = "ears"
+    change: EarsChange
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,26 +20,26 @@ class Key:
 
 
 KEYS = (
-    Key("cut", "space", "Answer now", "End the open window and answer it", footer=True),
-    Key("cancel", "escape", "Cancel", "Stop the running answer, or a replay", footer=True),
+    Key("cut", "space", "Answer", "End the open window and answer it", footer=True),
+    Key("cancel", "escape", "Stop", "Stop the running answer, or a replay", footer=True),
     Key("talk", "t", "Talk", "Push to talk: once to begin, once more to end and be answered", footer=True),
     Key("mute", "m", "Mute", "Hear silence until pressed again", footer=True),
     Key("pause", "p", "Pause", "Stop listening until pressed again"),
-    Key("next_skill", "s", "Skill", "Let the next skill answer speech", footer=True),
+    Key("next_skill", "s", "Skill", "Let the next skill answer speech"),
     Key("previous_window", "left", "Earlier", "Select the window before"),
     Key("next_window", "right", "Later", "Select the window after"),
-    Key("replay", "r", "Replay", "Play the selected window; the ears are off meanwhile", footer=True),
-    Key(
-        "ask_again", "a", "Ask again", "Ask the selected window something else, without encoding it again", footer=True
-    ),
+    Key("replay", "r", "Replay", "Play the selected window; the ears are off meanwhile"),
+    Key("ask_again", "a", "Ask", "Ask the selected window something else, without encoding it again", footer=True),
     Key("why", "w", "Why", "Why the selected window opened and ended, who answered, and how long it took", footer=True),
     Key("save", "v", "Save", "Save the selected window as a WAV file"),
     Key("delete", "d", "Delete", "Forget the selected window and its answers"),
     Key("wipe", "ctrl+x", "Forget all", "Forget everything that was heard"),
+    Key("panels", "b", "Panels", "What the plugins show beside the conversation, over the whole screen"),
+    Key("plugin_output", "l", "Plugin output", "What the plugins printed, and what happened to them"),
     Key("captions", "c", "Captions", "Large captions, to be read across the room"),
     Key("plain", "x", "Words only", "Words instead of drawings, for screen readers"),
     Key("switch_profile", "o", "Profile", "Choose another profile, and see what it changes before it does"),
-    Key("command_palette", "ctrl+p", "Commands", "Find profiles, skills, devices, plugins and themes", footer=True),
+    Key("command_palette", "ctrl+p", "Menu", "Find profiles, skills, devices, plugins and themes", footer=True),
     Key("help", "f1", "Help", "List the keys", footer=True),
     Key("quit", "q", "Quit", "Leave", footer=True),
 )

@@ -33,10 +33,21 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Releases(_Strict):
+    """The published files of a SALMONN, each local or on the Hugging Face Hub."""
+
+    checkpoint: str = Field(description="salmonn_v1.pth: a file, or owner/name:file")
+    beats: str = Field(description="BEATs' .pt: a file, or owner/name:file")
+    whisper: str = Field(description="a transformers folder, or owner/name")
+    llm: str = Field(description="a transformers folder, or owner/name")
+    qformer_heads: int | None = Field(None, gt=0, description="hidden size / 64 unless given")
+
+
 class CoreSettings(_Strict):
     """Which model answers, and where it runs."""
 
     model: str = "salmonn-tiny"
+    releases: Releases | None = Field(None, description="loaded where no converted model of that name is here")
     device: str = "cpu"
     precision: Literal["auto", "fp32", "bf16", "int8", "int4"] = "auto"
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves it to torch")
@@ -54,6 +65,9 @@ class HearingSettings(_Strict):
     """Turn-taking. Times in seconds, levels in dB. docs/turn-taking.md has what the presets cost and give."""
 
     input: str | None = Field(None, description="input device, by number or part of its name; empty is the default")
+    mode: Literal["open", "push_to_talk"] = Field(
+        "open", description="push_to_talk: nothing is heard until the talk key is pressed"
+    )
     preset: Literal["relaxed", "normal", "quick"] = "normal"
     detector: Literal["webrtc", "silero"] = "webrtc"
     aggressiveness: int = Field(2, ge=0, le=3, description="of webrtcvad")
@@ -67,6 +81,7 @@ class HearingSettings(_Strict):
     pre_roll_s: float = Field(0.6, ge=0)
     speech_margin_db: float = Field(10.0, ge=0, description="a voiced frame less above the floor is background")
     speech_drop_db: float = Field(20.0, gt=0, description="and one so far below the talker")
+    speech_over_db: float = Field(4.0, description="and one less above the louder moments of what goes on behind them")
     min_active_s: float = Field(0.12, gt=0, description="less voice or sound than this is thrown away")
     max_window_s: float = Field(28.0, gt=1, le=30)
     overlap_s: float = Field(1.0, ge=0, description="what a window after a full one begins with once more")
@@ -120,6 +135,8 @@ class GenerationProfile(_Strict):
     seed: int | None = None
     lora_scale: float | None = Field(None, ge=0, le=4)
     repetition_penalty: float | None = Field(None, ge=1, le=2)
+    reading_weight: float | None = Field(None, ge=0, le=1, description="of the audio tokens' own reading: transcripts")
+    words_first: bool | None = Field(None, description="write a transcript first and show it to the model as text")
 
 
 class HistorySettings(_Strict):

@@ -66,6 +66,8 @@ class GenerationSettings:
     lora_scale: float = 1.0
     repetition_penalty: float = 1.0
     pattern: str | None = None
+    reading_weight: float = 0.0
+    words_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,8 @@ class Skill:
         kinds: the windows that it accepts.
         settings: generation defaults (`GenerationSettings` by field); a profile's `generation` wins over them.
         prompts: the instruction in other languages, by code ("de"); the profile's `language` chooses.
+        verbatim: its answers are what was said, word for word: those that a full window and the next one both have
+            are said once.
     """
 
     name: str
@@ -172,6 +176,7 @@ class Skill:
     kinds: frozenset[WindowKind] = frozenset({"speech", "sound"})
     settings: Mapping[str, Any] = field(default_factory=dict)
     prompts: Mapping[str, str] = field(default_factory=dict)
+    verbatim: bool = False
 
     def __post_init__(self) -> None:
         for name in ("settings", "prompts"):  # a plugin that is handed a skill cannot change it

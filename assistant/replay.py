@@ -14,7 +14,7 @@ from assistant.audio.source import cut
 from assistant.audio.vad import VoiceDetector
 from assistant.core import NEVER
 from assistant.errors import UserError
-from assistant.events import DeviceStateChanged, Event, LevelMeasured
+from assistant.events import DeviceStateChanged, EarsChanged, Event, LevelMeasured
 from assistant.recorded import Recorded
 from assistant.recording import fingerprint, plain
 from assistant.records import Prompt, WindowEnd, WindowKind
@@ -50,7 +50,13 @@ class ReplaySource:
         self.name = str(recorded.about.get("source", recorded.folder))
         self.end: WindowEnd = recorded.about.get("end", "end_of_file")
         self.cut_now: Callable[[], None] = lambda: None
+        self.toggle_talk: Callable[[], None] = lambda: None
         self._cuts = {e["frames"] for e in recorded.events if e["event"] == "window_closed" and e["reason"] == "manual"}
+        self._talks = {
+            e["frames"]
+            for e in recorded.events
+            if e["event"] == EarsChanged.name and e["change"] in ("talk_started", "talk_ended")
+        }
         self._device: dict[int, list[DeviceStateChanged]] = {}  # by the number of frames heard before
         for row in recorded.events:
             if row["event"] == DeviceStateChanged.name:
@@ -64,6 +70,8 @@ class ReplaySource:
                 return
             if number - 1 in self._cuts:
                 self.cut_now()  # the session does it before it feeds this frame, as it did then
+            if number - 1 in self._talks:
+                self.toggle_talk()
             yield frame
             yield from self._device.get(number, ())
             if number == self._recorded.frames and number in self._cuts:
@@ -142,7 +150,7 @@ def replay(source: ReplaySource, detector: VoiceDetector, turns: Turns, heard: C
         heard() if isinstance(event, LevelMeasured) else events.append(event)
 
     session = Session(source, detector, turns, emit)
-    source.cut_now = session.cut_now
+    source.cut_now, source.toggle_talk = session.cut_now, session.toggle_talk
     turns.act = told  # it was done when it was recorded; doing it again would surprise its owner
     if isinstance(turns.core, ReplayCore):
         turns.core.interrupt = turns.cancel.set

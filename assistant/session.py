@@ -13,9 +13,11 @@ from assistant.audio.segmenter import Segmenter
 from assistant.audio.source import Source
 from assistant.audio.vad import VoiceDetector
 from assistant.early import Early
+from assistant.ears import Ears
 from assistant.errors import UserError
 from assistant.events import (
     DeviceStateChanged,
+    EarsChanged,
     ErrorRaised,
     Event,
     FramesDropped,
@@ -67,7 +69,8 @@ class Session:
         # A file waits for its answers; a microphone cannot.
         self._windows: queue.Queue[AudioWindow | Early | None] = queue.Queue(WAITING_WINDOWS if source.live else 1)
         self._stop, self._flush = threading.Event(), threading.Event()
-        self.muted, self.paused, self.talking = threading.Event(), threading.Event(), threading.Event()
+        self._ears = Ears()
+        self.muted, self.paused, self.talking = self._ears.muted, self._ears.paused, self._ears.talking
         self.reason = "end of input"
         self._failure: UserError | None = None
 
@@ -82,12 +85,8 @@ class Session:
         self._flush.set()
 
     def toggle_talk(self) -> None:
-        """Push to talk: silence ends no window until this is called again, which ends and answers it."""
-        if self.talking.is_set():
-            self.cut_now()  # first: the end is the person's, not that of a silence before it
-            self.talking.clear()
-        else:
-            self.talking.set()
+        """Push to talk: a window is open from now on, until this is called again, which ends and answers it."""
+        self.talking.clear() if self.talking.is_set() else self.talking.set()
 
     def use(self, turns: Turns, detector: VoiceDetector) -> None:
         """Cut and answer by another profile from the next frame on; an answer that is running goes on."""
@@ -192,6 +191,7 @@ class Session:
         except UserError as error:
             self._failure = error
             self.reason = "failed"
+            self._turns.host.error("microphone" if self._source.live else "input", str(error))
         finally:
             self._hand_over(None)
 
@@ -206,9 +206,7 @@ class Session:
                 profile, model = self._turns.profile.name, self._turns.core.name
                 self._emit(Listening(source=self._source.name, profile=profile, model=model))
             self._retune()
-            if self._flush.is_set():
-                self._flush.clear()
-                self._take(self._segmenter.flush("manual"))
+            self._follow_person()
             if self.paused.is_set():
                 continue
             if self.muted.is_set():
@@ -222,14 +220,26 @@ class Session:
     def _follow_device(self, change: DeviceStateChanged) -> None:
         self._emit(change)
         if change.state != "active":
+            self._turns.host.error("microphone", f"{change.state}: {change.device}: {change.reason}")
             self._take(self._segmenter.flush("device_lost"))
 
+    def _follow_person(self) -> None:
+        """What was pressed since the last frame; it holds from this one on."""
+        for change in self._ears.changes():
+            self._emit(EarsChanged(change=change))
+            if change in ("paused", "talk_ended"):
+                self._flush.set()
+        if self._flush.is_set():
+            self._flush.clear()
+            self._take(self._segmenter.flush("manual"))
+        if self.talking.is_set() and not self.paused.is_set() and not self._segmenter.held:
+            self._take(self._segmenter.hold())
+
     def _retune(self) -> None:
-        """Take over another profile's numbers, or those of push to talk; an open window goes on."""
+        """Take over another profile's numbers; an open window goes on."""
         settings = self._turns.profile.hearing
-        if self.talking.is_set():
-            settings = settings.model_copy(update={"end_silence_s": settings.max_window_s})
-        if self._next_detector or settings != self._segmenter.settings:
+        same = settings is self._segmenter.settings or settings == self._segmenter.settings
+        if self._next_detector or not same:
             detector, self._next_detector = self._next_detector or self._segmenter.detector, None
             self._segmenter = replace(self._segmenter, settings=settings, detector=detector)
 
@@ -266,7 +276,7 @@ class Session:
 
     def _begin_early(self) -> None:
         """Begin to answer at a pause, if nobody else is being answered. A file has no reason to hurry."""
-        if not self._source.live or self.talking.is_set() or self.answering.locked() or not self._windows.empty():
+        if not self._source.live or self.answering.locked() or not self._windows.empty():
             return
         window = self._segmenter.so_far()
         if window is not None:

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from assistant.records import (
     TurnEnd,
     WindowKind,
 )
+from assistant.stitching import Seam
 
 REMEMBERED_TURNS = 50
 KEPT_WINDOWS = 16  # whose audio tokens can be asked again or put before another's; some 0.3 MB each
@@ -56,6 +57,8 @@ class Turns:
         self.heard: OrderedDict[int, Heard] = OrderedDict()
         self.session = SessionInfo(uuid.uuid4().hex, profile.name, source, profile.language)
         self._turns: deque[Turn] = deque(maxlen=REMEMBERED_TURNS)
+        self._full: _Said | None = None  # of a window that was full, so that the next one begins with its end
+        self._panels: tuple[Any, ...] = ()
 
     @property
     def past(self) -> tuple[Turn, ...]:
@@ -74,9 +77,16 @@ class Turns:
         self.host, self.profile = host, profile
         self.session = replace(self.session, profile=profile.name, language=profile.language)
 
-    def close(self) -> None:
-        """The session is over: plugins are told."""
+    def close(self, emit: Callable[[Event], None] | None = None) -> None:
+        """The session is over: plugins are told.
+
+        Args:
+            emit: told what they print, and who is switched off.
+        """
         self.host.close()
+        if emit is not None:
+            for event in self._plugin_events():
+                emit(event)
 
     def answer(
         self,
@@ -113,7 +123,8 @@ class Turns:
                 return
             claims = self.host.claims(window, self.past)
             skill = self.host.skill(self._chosen(window, claims))
-        yield from self._turn(_Ask(window, audio, skill, instruction, claims, clock, settled=settled))
+        before = self._said_before(window, skill) if instruction is None else ""
+        yield from self._turn(_Ask(window, audio, skill, instruction, claims, clock, settled=settled, before=before))
 
     def again(self, window_id: int, skill: Skill, instruction: str | None = None) -> Iterator[Event]:
         """Ask about a window that was heard before, without encoding it again.
@@ -151,6 +162,13 @@ class Turns:
             return claims[0][1]
         return answer.speech if window.kind == "speech" else answer.sound
 
+    def _said_before(self, window: AudioWindow, skill: Skill) -> str:
+        """What was written down of the window before, if this one begins with the end of it."""
+        full = self._full
+        if full is None or not skill.verbatim or window.kind != "speech":
+            return ""
+        return full.text if (full.window, full.skill) == (window.id - 1, skill.name) else ""
+
     def _prompt(self, ask: _Ask) -> Prompt:
         """The skill's prompt, shaped by the plugins; an instruction of the user's own is taken as it is."""
         pinned = self.profile.generation.model_dump(exclude_none=True)
@@ -180,17 +198,7 @@ class Turns:
         yield TurnStarted(
             window=window.id, kind=window.kind, skill=skill.name, prompt=prompt.instruction, claims=ask.claims
         )
-        pieces: list[str] = []
-        end: TurnEnd = "done"
-        for piece in self.core.stream(self._audio(ask, prompt), prompt, self.cancel.is_set):
-            if not pieces:
-                clock.mark("first_token")
-            said, stopped_by = self.host.token(window, skill, piece)
-            if stopped_by is not None:
-                end = "stopped"
-                break
-            pieces.append(said)
-            yield TokenGenerated(window=window.id, text=said)
+        text, tokens, end = yield from self._tokens(ask, prompt)
         clock.mark("total")
         if ask.settled is not None:
             final = ask.settled()
@@ -202,9 +210,32 @@ class Turns:
             self.host.heard(window, self.past)
         if self.cancel.is_set():
             end = self.cancelled_as
-        text = "".join(pieces).strip()
-        response = Response(text, skill.name, prompt, window.id, clock.timings(), end, tokens=len(pieces))
+        if skill.verbatim and window.end == "max_window" and window.kind == "speech" and end == "done":
+            self._full = _Said(window.id, skill.name, text)
+        response = Response(text, skill.name, prompt, window.id, clock.timings(), end, tokens=tokens)
         yield from self._finish(ask, response)
+
+    def _tokens(self, ask: _Ask, prompt: Prompt) -> Generator[Event, None, tuple[str, int, TurnEnd]]:
+        """Yield the answer as it comes; returns its text, how many tokens it took and how it ended."""
+        pieces: list[str] = []
+        tokens = 0
+        end: TurnEnd = "done"
+        seam = Seam(ask.before, ask.window.overlap_s)
+        for piece in self.core.stream(self._audio(ask, prompt), prompt, self.cancel.is_set):
+            if not tokens:
+                ask.clock.mark("first_token")
+            tokens += 1
+            said, stopped_by = self.host.token(ask.window, ask.skill, piece)
+            if stopped_by is not None:
+                end = "stopped"
+                break
+            if shown := seam.push(said):
+                pieces.append(shown)
+                yield TokenGenerated(window=ask.window.id, text=shown)
+        if rest := seam.rest():
+            pieces.append(rest)
+            yield TokenGenerated(window=ask.window.id, text=rest)
+        return "".join(pieces).strip(), tokens, end
 
     def _finish(self, ask: _Ask, response: Response) -> Iterator[Event]:
         window, skill = ask.window, ask.skill
@@ -232,8 +263,9 @@ class Turns:
         if not ask.depth:
             panels = tuple((plugin, panel.title, panel.rows) for plugin, panel in self.host.panels(self.past))
             yield from self._plugin_events()
-            if panels:
+            if panels or self._panels:  # the last one that goes away is news, too
                 yield PanelsChanged(panels=panels)
+            self._panels = panels
 
     def _follow_up(self, ask: _Ask, action: Ask) -> Iterator[Event]:
         if ask.depth >= MOST_FOLLOW_UPS:
@@ -274,6 +306,16 @@ class _Ask:
     clock: _Clock
     depth: int = 0
     settled: Settled | None = None
+    before: str = ""  # what was written down of the window before, whose end this one begins with
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What was written down of a window."""
+
+    window: int
+    skill: str
+    text: str
 
 
 def _turn_of(window: AudioWindow, response: Response) -> Turn:

@@ -26,6 +26,7 @@ GAP_S = (2.5, 5.0)
 SPEECH_DBFS = (-32.0, -20.0)
 LOUDEST, STEP = -30.0, SAMPLE_RATE // 100  # voice is what lies less than this below the loud parts, in steps of 10 ms
 BABBLERS = 6
+PIECE_MIN = 5.0  # longer stretches without speech come in pieces of about so much, each a track
 HOUSEHOLD = {
     "clock tick", "door close", "door open", "door creak", "footsteps", "keyboard typing", "sneeze", "fire crackling",
     "hammer", "sawing", "toilet flush", "dog bark", "dog panting", "cat meow", "coin", "splash", "bubbles", "snoring",
@@ -62,10 +63,13 @@ class Recordings:
 
     Args:
         folder: with train/ and dev/, each with speech.jsonl and sound.jsonl.
+
+    Attributes:
+        rng: draws from it; a track sets its own.
     """
 
-    def __init__(self, folder: Path, half: Half, rng: np.random.Generator) -> None:
-        self._rng = rng
+    def __init__(self, folder: Path, half: Half) -> None:
+        self.rng = np.random.default_rng(0)
         self._voices: dict[str, list[Path]] = defaultdict(list)
         self._sounds: dict[str, list[Path]] = defaultdict(list)
         for row, path in _rows(folder, "speech", half):
@@ -82,19 +86,19 @@ class Recordings:
 
     def voice(self) -> tuple[str, np.ndarray]:
         """Some voice's name, and something that it says."""
-        name = self._names[int(self._rng.choice(len(self._names), p=self._weights))]
+        name = self._names[int(self.rng.choice(len(self._names), p=self._weights))]
         paths = self._voices[name]
-        return name, read_wave(paths[int(self._rng.integers(len(paths)))])
+        return name, read_wave(paths[int(self.rng.integers(len(paths)))])
 
     def stretch(self, background: str, seconds: float) -> np.ndarray:
         """So much of a background, at -20 dBFS."""
         if background == "room":
-            return _at(self._rng.standard_normal(int(seconds * SAMPLE_RATE)), -20.0)
+            return _at(self.rng.standard_normal(int(seconds * SAMPLE_RATE)), -20.0)
         if background == "babble":
             voices = [self._joined(lambda: self.voice()[1], seconds) for _ in range(BABBLERS)]
             return _at(np.sum([_at(voice, -20.0) for voice in voices], axis=0), -20.0)
         paths = self._sounds[background]
-        return _at(self._joined(lambda: read_wave(paths[int(self._rng.integers(len(paths)))]), seconds), -20.0)
+        return _at(self._joined(lambda: read_wave(paths[int(self.rng.integers(len(paths)))]), seconds), -20.0)
 
     def _joined(self, draw: Callable[[], np.ndarray], seconds: float) -> np.ndarray:
         pieces: list[np.ndarray] = []
@@ -128,18 +132,50 @@ def unspoken(recordings: Recordings, background: str, level_dbfs: float, seconds
     return Track(background, None, _at(wave, level_dbfs), ())
 
 
-def tracks(folder: Path, half: Half, seed: int, scale: float = 1.0) -> Iterator[Track]:
-    """The whole set, one track at a time. `scale` 1 has 1,000 utterances, and 160 minutes without any."""
-    rng = np.random.default_rng(seed)
-    recordings = Recordings(folder, half, rng)
-    behind = [("babble", 20.0), ("babble", 10.0), ("babble", 5.0), ("music", 20.0), ("music", 10.0), ("music", 5.0)]
-    behind += [("household", 20.0), ("household", 10.0), ("household", 5.0)]
-    for background, snr in [("room", None), *behind]:
-        for _ in range(max(1, round(10 * scale))):
-            yield spoken(recordings, background, snr, 10, rng)
+@dataclass(frozen=True)
+class Part:
+    """What a track is made of: `utterances` over a background, or so many `seconds` without any."""
+
+    background: str
+    snr_db: float | None = None
+    utterances: int = 0
+    level_dbfs: float = 0.0
+    seconds: float = 0.0
+
+
+def plan(scale: float = 1.0) -> list[Part]:
+    """The tracks of a set. `scale` 1 has 1,000 utterances, 70 minutes of steady noise and 90 of moving background."""
+    behind = [(name, snr) for name in ("babble", "music", "household") for snr in (20.0, 10.0, 5.0)]
+    parts = [
+        Part(background, snr, utterances=10)
+        for background, snr in [("room", None), *behind]
+        for _ in range(max(1, round(10 * scale)))
+    ]
     for background, minutes in [*((name, 10.0) for name in STEADY), ("babble", 30), ("music", 30), ("household", 30)]:
+        pieces = max(1, round(minutes * scale / 2 / PIECE_MIN))
         for level in (-50.0, -35.0):
-            yield unspoken(recordings, background, level, 60.0 * minutes * scale / 2, rng)
+            seconds = 60.0 * minutes * scale / 2 / pieces
+            parts += [Part(background, level_dbfs=level, seconds=seconds)] * pieces
+    return parts
+
+
+class TurnSet:
+    """The whole set; each track is made when it is asked for, the same for the same seed and number."""
+
+    def __init__(self, folder: Path, half: Half, seed: int, scale: float = 1.0) -> None:
+        self.parts = plan(scale)
+        self._recordings, self._seed = Recordings(folder, half), seed
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def track(self, number: int) -> Track:
+        """Track `number`, from 0."""
+        part, rng = self.parts[number], np.random.default_rng([self._seed, number])
+        self._recordings.rng = rng
+        if part.utterances:
+            return spoken(self._recordings, part.background, part.snr_db, part.utterances, rng)
+        return unspoken(self._recordings, part.background, part.level_dbfs, part.seconds, rng)
 
 
 def voiced_steps(wave: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ def register_skills() -> list[Skill]:
             description="Writes down what is said, and sounds in brackets: [dog barking]",
             instruction="Transcribe the speech.",
             settings={"max_new_tokens": 180, "repetition_penalty": 1.05},
+            verbatim=True,
         )
     ]
 

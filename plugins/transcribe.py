@@ -18,6 +18,7 @@ def register_skills() -> list[Skill]:
             instruction="Transcribe the speech.",
             kinds=frozenset({"speech"}),
             settings={"max_new_tokens": 180, "repetition_penalty": 1.05},
+            verbatim=True,
         )
     ]
 

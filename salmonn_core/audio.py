@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,18 @@ def read_audio(path: Path | str, start_s: float = 0.0, seconds: float | None = N
     if not len(wave):
         raise UserError(f"{path} holds no sound: it is empty")
     return wave if rate == SAMPLE_RATE else soxr.resample(wave, rate, SAMPLE_RATE).astype(np.float32)
+
+
+def groups(sizes: Sequence[int], limit: int) -> Iterator[range]:
+    """Neighbours whose sizes add up to at most `limit`, or one that is larger by itself."""
+    start = total = 0
+    for end, size in enumerate(sizes):
+        if start < end and total + size > limit:
+            yield range(start, end)
+            start, total = end, 0
+        total += size
+    if sizes:
+        yield range(start, len(sizes))
 
 
 def fit_length(wave: np.ndarray, multiple_frames: int = 1) -> np.ndarray:

@@ -7,6 +7,7 @@ parameters are those of the published checkpoints, so that they load without a m
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -77,6 +78,17 @@ class GatedSelfAttention(nn.Module):
         heard = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return cast(Tensor, self.out_proj(heard.transpose(1, 2).reshape(batch, length, -1)))
 
+    def many(self, x: Tensor, bias: Tensor, counts: list[int]) -> Tensor:
+        """Clips that lie one after the other, (rows, width), each of which hears itself alone."""
+        projected = (self.q_proj(x), self.k_proj(x), self.v_proj(x))
+        query, key, value = (y.view(1, len(x), self.heads, self.head_dim).transpose(1, 2) for y in projected)
+        parts = zip(*(y.split(counts, dim=2) for y in (query, key, value, self._gate(query))), strict=True)
+        heard = [
+            F.scaled_dot_product_attention(q, k, v, attn_mask=gate * bias[:, :n, :n].to(x.dtype))
+            for n, (q, k, v, gate) in zip(counts, parts, strict=True)
+        ]
+        return cast(Tensor, self.out_proj(torch.cat(heard, dim=2).transpose(1, 2).reshape(len(x), -1)))
+
 
 class BeatsLayer(nn.Module):
     """Post-norm transformer layer with deep-norm residual scaling alpha = (2L)^0.25."""
@@ -92,7 +104,14 @@ class BeatsLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
-        x = self.self_attn_layer_norm(self.alpha * x + self.self_attn(x, bias, padding))
+        return self._rest(x, self.self_attn(x, bias, padding))
+
+    def many(self, x: Tensor, bias: Tensor, counts: list[int]) -> Tensor:
+        """As `GatedSelfAttention.many`."""
+        return self._rest(x, self.self_attn.many(x, bias, counts))
+
+    def _rest(self, x: Tensor, heard: Tensor) -> Tensor:
+        x = self.self_attn_layer_norm(self.alpha * x + heard)
         return cast(Tensor, self.final_layer_norm(self.alpha * x + self.fc2(F.gelu(self.fc1(x)))))
 
 
@@ -131,11 +150,24 @@ class BeatsStack(nn.Module):
         if padding is not None:
             x = x.masked_fill(padding[..., None], 0.0)
         x = self.layer_norm(x + self.pos_conv(x))
-        first = cast(BeatsLayer, self.layers[0])
-        bias = first.self_attn.position_bias(x.shape[1])
-        for layer in self.layers:
+        bias = self.stack[0].self_attn.position_bias(x.shape[1])
+        for layer in self.stack:
             x = layer(x, bias, padding)
         return x
+
+    def many(self, clips: list[Tensor]) -> list[Tensor]:
+        """Clips of different lengths, (length, width) each, none padded: all share a matrix, none hears another."""
+        counts = [len(clip) for clip in clips]
+        x = self.layer_norm(torch.cat([clip + self.pos_conv(clip[None])[0] for clip in clips]))
+        bias = self.stack[0].self_attn.position_bias(max(counts))
+        for layer in self.stack:
+            x = layer.many(x, bias, counts)
+        return list(x.split(counts))
+
+    @property
+    def stack(self) -> list[BeatsLayer]:
+        """The layers as what they are."""
+        return list(self.layers)  # type: ignore[arg-type]
 
 
 class Beats(nn.Module):
@@ -174,10 +206,17 @@ class Beats(nn.Module):
 
     def forward_fbank(self, fbank: Tensor, padding: Tensor | None = None) -> Tensor:
         """As `forward`, from normalised features (batch, frames, 128)."""
-        patches = self.patch_embedding(fbank.to(self.patch_embedding.weight.dtype)[:, None])
-        x = self.layer_norm(patches.flatten(2).transpose(1, 2))  # (batch, time x band, embed_dim)
-        x = self.post_extract_proj(x)
+        x = self._patches(fbank)
         return cast(Tensor, self.encoder(x, self._token_mask(padding, fbank.shape[1], x.shape[1])))
+
+    def forward_many(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        """As `forward` without padding for clips of different lengths, (samples,) each: (tokens, width) each."""
+        return self.encoder.many([self._patches(beats_fbank(wave[None]))[0] for wave in waves])
+
+    def _patches(self, fbank: Tensor) -> Tensor:
+        """(batch, frames, 128) to (batch, time x band, encoder_embed_dim)."""
+        patches = self.patch_embedding(fbank.to(self.patch_embedding.weight.dtype)[:, None])
+        return cast(Tensor, self.post_extract_proj(self.layer_norm(patches.flatten(2).transpose(1, 2))))
 
     @staticmethod
     def _token_mask(padding: Tensor | None, frames: int, tokens: int) -> Tensor | None:

@@ -48,6 +48,10 @@ BEATS_REQUIRES = {
 }
 
 
+# What a checkpoint's own settings may say of itself and this implementation does not do.
+SALMONN_REQUIRES = {"use_speech_Qformer": True, "window_level_Qformer": True, "lora": True}
+
+
 @dataclass(frozen=True)
 class OfficialFiles:
     """The four releases that make a SALMONN.
@@ -95,9 +99,7 @@ def read_beats(path: Path) -> tuple[BeatsConfig, dict[str, Tensor]]:
     if not {"cfg", "model"} <= set(content):
         raise UserError(f"{path} is no BEATs checkpoint: it needs cfg and model, it has {', '.join(sorted(content))}")
     cfg: dict[str, Any] = content["cfg"]
-    for key, needed in BEATS_REQUIRES.items():
-        if cfg.get(key, needed) != needed:
-            raise UserError(f"{path}: BEATs with {key}={cfg[key]!r} is not supported, only {needed!r}")
+    _require(cfg, BEATS_REQUIRES, f"{path}: BEATs")
     known = {field.name for field in fields(BeatsConfig)}
     config = BeatsConfig(
         **{key: value for key, value in cfg.items() if key in known},
@@ -106,11 +108,17 @@ def read_beats(path: Path) -> tuple[BeatsConfig, dict[str, Tensor]]:
     return config, {key: value for key, value in content["model"].items() if not re.fullmatch(SHARED_BIAS, key)}
 
 
+def _require(settings: dict[str, Any], needed: dict[str, Any], what: str) -> None:
+    for key, value in needed.items():
+        if settings.get(key, value) != value:
+            raise UserError(f"{what} with {key}={settings[key]!r} is not supported, only {value!r}")
+
+
 def read_salmonn(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The trained part by our names (`bridge.`, `lora.`) and the run's own `model` settings.
 
     Raises:
-        UserError: it has no `model`, or keys that no SALMONN has, listed.
+        UserError: it has no `model`, keys that no SALMONN has, listed, or settings that are not implemented.
     """
     content = read_pickle(path)
     if "model" not in content:
@@ -127,7 +135,9 @@ def read_salmonn(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             state[name] = tensor
     if unexpected:
         raise UserError(f"{path} does not fit SALMONN: {describe_misfit(set(), unexpected, [])}")
-    return state, dict((content.get("config") or {}).get("model") or {})
+    settings = dict((content.get("config") or {}).get("model") or {})
+    _require(settings, SALMONN_REQUIRES, f"{path}: a SALMONN")
+    return state, settings
 
 
 def _renamed(key: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from salmonn_core.errors import UserError
-from salmonn_core.llm import Llm, State
+from salmonn_core.llm import Llm, State, gaps_filled
+from salmonn_core.reading import Guide
 
 CANDIDATES = 256  # how many of the likeliest tokens are tried against a pattern
 
@@ -36,6 +37,9 @@ class GenerationOptions:
         lora_scale: test-time discount of the LoRA (paper, section 4.2); 1 is as trained, 0 the bare LLM.
         repetition_penalty: divides the logits of tokens already in the answer; 1 is off.
         pattern: regular expression that the whole answer must match.
+        reading_weight: how much the audio tokens' own reading counts beside the LLM (`salmonn_core.reading`): for
+            transcripts; 0 is off. Models that cannot be read, and questions in text alone, go without.
+        words_first: write a transcript first and put it into the prompt as text, for questions about words.
     """
 
     max_new_tokens: int = 96
@@ -45,13 +49,15 @@ class GenerationOptions:
     lora_scale: float = 1.0
     repetition_penalty: float = 1.0
     pattern: str | None = None
+    reading_weight: float = 0.0
+    words_first: bool = False
 
 
 class Choice:
     """Chooses the next token from the logits, as the options say."""
 
-    def __init__(self, options: GenerationOptions, tokenizer: Tokenizer) -> None:
-        self._options, self._tokenizer = options, tokenizer
+    def __init__(self, options: GenerationOptions, tokenizer: Tokenizer, guide: Guide | None = None) -> None:
+        self._options, self._tokenizer, self._guide = options, tokenizer, guide
         self._generator = torch.Generator()
         if options.seed is None:
             self._generator.seed()
@@ -67,6 +73,8 @@ class Choice:
             so_far: ids of the answer until now.
         """
         logits = self._penalised(logits.float(), so_far)
+        if self._guide is not None:
+            logits = self._guide(logits, so_far)
         if self._pattern is not None:
             return self._matching(logits, so_far)
         if self._options.temperature <= 0.0:
@@ -122,6 +130,7 @@ def generate(
     cancelled: Callable[[], bool] = lambda: False,
     prefix: State | None = None,
     after_prompt: Callable[[State], None] = lambda _: None,
+    guide: Guide | None = None,
 ) -> Iterator[int]:
     """Yield token ids until the end token, the limit or a cancellation.
 
@@ -129,9 +138,10 @@ def generate(
         prompt: (positions, width) input embeddings.
         cancelled: asked before each step, so that a cancelled answer stops within one token.
         prefix: the state of what stands before the prompt.
+        guide: scores the next token too.
         after_prompt: given the state when the prompt is read, to keep a copy of what the next question can use.
     """
-    choose = Choice(options, tokenizer)
+    choose = Choice(options, tokenizer, guide)
     ids: list[int] = []
     if cancelled():
         return
@@ -150,14 +160,20 @@ def generate(
 
 @torch.inference_mode()
 def generate_batch(
-    llm: Llm, tokenizer: Tokenizer, prompts: list[Tensor], options: GenerationOptions, prefix: State | None = None
+    llm: Llm,
+    tokenizer: Tokenizer,
+    prompts: list[Tensor],
+    options: GenerationOptions,
+    prefix: State | None = None,
+    guides: Sequence[Guide | None] | None = None,
 ) -> list[list[int]]:
-    """Token ids of several answers at once; each is what `generate` gives alone, but for the rounding of sums.
+    """Token ids of several answers at once, each what `generate` gives alone.
 
-    Answers that end leave the batch, so the rest goes on faster.
+    `Int8Llama` keeps that to the bit; in `PeftLlm` sums of a batch are rounded in another order, so that a tie may
+    fall the other way. Answers that end leave the batch, so the rest goes on faster.
     """
     answers: list[list[int]] = [[] for _ in prompts]
-    choices = [Choice(options, tokenizer) for _ in prompts]
+    choices = [Choice(options, tokenizer, guide) for guide in guides or [None] * len(prompts)]
     rows = list(range(len(prompts)))
     state, logits = llm.prefill(prompts, options.lora_scale, prefix)
     while True:
@@ -172,6 +188,7 @@ def generate_batch(
         if not going:
             return answers
         if len(going) < len(rows):
+            going = gaps_filled(going)
             state = state.keep(going)
         rows, tokens = [rows[at] for at in going], [chosen[at] for at in going]
         state, logits = llm.step(state, torch.tensor(tokens), options.lora_scale)

@@ -43,7 +43,8 @@ def kaldi_fbank(wave: Tensor) -> Tensor:
     frames = frames - frames.mean(dim=-1, keepdim=True)
     previous = torch.cat((frames[..., :1], frames[..., :-1]), dim=-1)
     frames = (frames - PREEMPHASIS * previous) * window
-    power = torch.fft.rfft(frames, n=FFT_SIZE).abs().square()[..., : FFT_SIZE // 2]
+    spectrum = torch.view_as_real(torch.fft.rfft(frames, n=FFT_SIZE)[..., : FFT_SIZE // 2])
+    power = spectrum.square().sum(dim=-1)
     # Kaldi floors at float32's epsilon, whatever the precision of the sums.
     return (power @ banks).clamp_min(torch.finfo(torch.float32).eps).log().float()
 

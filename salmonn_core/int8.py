@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,14 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from salmonn_core.int8_pack import Layer, Packed, activation_peaks, pack, shape_of
+from salmonn_core.audio import groups
+from salmonn_core.int8_pack import Packed, activation_peaks, pack, shape_of
 from salmonn_core.llm import PeftLlm
 
-Linear = Callable[[Tensor, Any], Tensor]
 KEPT_SCALES = 2  # LoRA scales that stay packed
-GROWTH = 256  # positions by which a KV cache grows
-LEVELS = 255.0  # of FBGEMM's unsigned activations
-SMALLEST_SCALE = 6.1e-5  # below which FBGEMM rounds no finer
+READ_TOGETHER = 512  # positions of several prompts; more than fit the processor's cache are slower, not faster
+GROWTH = 64  # positions by which a KV cache grows
 
 
 @dataclass
@@ -47,14 +45,27 @@ class KvState:
         return KvState(self.keys[..., :positions, :].clone(), self.values[..., :positions, :].clone(), [positions])
 
     def keep(self, rows: list[int]) -> KvState:
-        return KvState(self.keys[:, rows], self.values[:, rows], [self.lengths[row] for row in rows])
+        for to, row in enumerate(rows):
+            if to != row:
+                self.keys[:, to], self.values[:, to] = self.keys[:, row], self.values[:, row]
+        return replace(self.part(range(len(rows))), lengths=[self.lengths[row] for row in rows])
+
+    def part(self, rows: range) -> KvState:
+        """Some neighbours, sharing memory."""
+        at = slice(rows.start, rows.stop)
+        return KvState(self.keys[:, at], self.values[:, at], self.lengths[at])
 
     def make_room(self, positions: int) -> None:
         """Grow the cache until `positions` fit."""
         room = self.keys.shape[3]
         if positions > room:
-            more = (0, 0, 0, math.ceil((positions - room) / GROWTH) * GROWTH)
+            more = (0, 0, 0, whole(positions) - room)
             self.keys, self.values = F.pad(self.keys, more), F.pad(self.values, more)
+
+
+def whole(positions: int) -> int:
+    """The next whole step of a cache's room."""
+    return math.ceil(positions / GROWTH) * GROWTH
 
 
 @dataclass(frozen=True)
@@ -86,44 +97,40 @@ class Int8Llama:
     def prefill(
         self, prompts: list[Tensor], lora_scale: float, prefix: KvState | None = None
     ) -> tuple[KvState, Tensor]:
-        """All positions of all prompts go through a matrix together; attention is each prompt's own."""
+        """Positions of several prompts go through a matrix together; attention is each prompt's own."""
         packed = self._at(lora_scale).packed
         base = prefix.lengths[0] if prefix else 0
         state = self._new_state(len(prompts), base + max(len(prompt) for prompt in prompts) + 1)
         if prefix is not None:
             state.keys[..., :base, :] = prefix.keys[..., :base, :]
             state.values[..., :base, :] = prefix.values[..., :base, :]
-        logits = self._read(packed, state, [prompt.float() for prompt in prompts], base)
+        logits = [
+            self._read(packed, state.part(rows), [prompts[row].float() for row in rows], base)
+            for rows in groups([len(prompt) for prompt in prompts], READ_TOGETHER)
+        ]
         state.lengths = [base + len(prompt) for prompt in prompts]
-        return state, logits
+        return state, torch.cat(logits)
 
     def step(self, state: KvState, tokens: Tensor, lora_scale: float) -> tuple[KvState, Tensor]:
-        engine = self._at(lora_scale)
         state.make_room(max(state.lengths) + 1)
-        x = self.embed(tokens)
-        if len(tokens) == 1:
-            at = state.lengths[0]
-            logits = engine.step(x, state.keys, state.values, self._rotation[at], at)
-        else:
-            logits = self._step_many(engine.packed, state, x)
+        rotation, at, hidden = self._places(state)
+        logits = self._at(lora_scale).step(self.embed(tokens), state.keys, state.values, rotation, at, hidden)
         state.lengths = [length + 1 for length in state.lengths]
         return state, logits
 
+    def _places(self, state: KvState) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the next position of each sequence is: `rotation`, `at` and `hidden` of `Layer`."""
+        n, heads, room = len(state.lengths), self._shape.kv_heads, state.keys.shape[3]
+        lengths = torch.tensor(state.lengths)
+        # Whole steps of positions, so that sums over them do not depend on how long the neighbours are.
+        hidden = torch.zeros(n, 1, whole(max(state.lengths) + 1))
+        hidden.masked_fill_(torch.arange(hidden.shape[2]) > lengths[:, None, None], -math.inf)
+        at = (torch.arange(n * heads).view(n, heads) * room + lengths[:, None]).flatten()
+        return self._rotation[lengths, None], at, hidden.repeat_interleave(heads, dim=0)
+
     def _new_state(self, sequences: int, positions: int) -> KvState:
-        room = math.ceil(positions / GROWTH) * GROWTH
-        shape = (self._shape.layers, sequences, self._shape.kv_heads, room, self._shape.head_dim)
+        shape = (self._shape.layers, sequences, self._shape.kv_heads, whole(positions), self._shape.head_dim)
         return KvState(torch.zeros(shape), torch.zeros(shape), [0] * sequences)
-
-    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(x, (self._shape.width,), weight, self._shape.eps)
-
-    def _split(self, y: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The fused projection (n, channels) as rotated queries, rotated keys and values, (n, heads, head_dim)."""
-        n, both = len(y), self._shape.heads + self._shape.kv_heads
-        turned = y[:, : both * self._shape.head_dim].reshape(n, both, -1, 2)
-        turned = torch.view_as_real(torch.view_as_complex(turned) * rotation).view(n, both, self._shape.head_dim)
-        values = y[:, both * self._shape.head_dim :].view(n, self._shape.kv_heads, self._shape.head_dim)
-        return turned[:, : self._shape.heads], turned[:, self._shape.heads :], values
 
     def _read(self, packed: Packed, state: KvState, prompts: list[Tensor], base: int) -> Tensor:
         """Positions `base` and on of each sequence, (n, width) each; logits (sequences, vocabulary) after the last."""
@@ -132,16 +139,16 @@ class Int8Llama:
         masks = [_causal(n, base) for n in counts]
         x = torch.cat(prompts)
         for index, layer in enumerate(packed.stack):
-            q, k, v = self._split(_linear(self._norm(x, layer.attention_norm), layer.qkv), rotation)
+            q, k, v = layer.split(layer.qkv(x * layer.attention_norm).mul_(layer.root(x)), rotation)
             parts = zip(q.split(counts), k.split(counts), v.split(counts), masks, strict=True)
             heard = [
                 self._attend(state.keys[index, row], state.values[index, row], base, *part)
                 for row, part in enumerate(parts)
             ]
-            x = x + _linear(torch.cat(heard), layer.out)
-            x = x + self._feed_forward(x, layer, _linear)
-        last = torch.tensor(counts).cumsum(0) - 1
-        return _linear(self._norm(x[last], packed.norm), packed.head)
+            x = x + layer.out(torch.cat(heard))
+            gate, up = layer.gate_up(x * layer.feed_forward_norm).mul_(layer.root(x)).chunk(2, dim=-1)
+            x = x + layer.down(F.silu(gate).mul_(up))
+        return packed.logits(x[torch.tensor(counts).cumsum(0) - 1])
 
     def _attend(
         self, keys: Tensor, values: Tensor, base: int, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
@@ -159,29 +166,6 @@ class Int8Llama:
             enable_gqa=True,
         )
         return heard[0].transpose(0, 1).reshape(len(q), -1)
-
-    def _step_many(self, packed: Packed, state: KvState, x: Tensor) -> Tensor:
-        """One position each of several sequences of different lengths."""
-        n, longest = len(x), max(state.lengths) + 1
-        at = torch.tensor(state.lengths)
-        rows = torch.arange(n)
-        rotation = self._rotation[at, None]
-        mask = (torch.arange(longest) <= at[:, None])[:, None, None]
-        group = self._shape.heads // self._shape.kv_heads
-        for index, layer in enumerate(packed.stack):
-            q, k, v = self._split(_linear_apart(self._norm(x, layer.attention_norm), layer.qkv), rotation)
-            keys, values = state.keys[index], state.values[index]
-            keys[rows, :, at] = k
-            values[rows, :, at] = v
-            queries = q.reshape(n, self._shape.kv_heads, group, self._shape.head_dim)
-            heard = F.scaled_dot_product_attention(queries, keys[:, :, :longest], values[:, :, :longest], mask)
-            x = x + _linear_apart(heard.reshape(n, -1), layer.out)
-            x = x + self._feed_forward(x, layer, _linear_apart)
-        return _linear_apart(self._norm(x, packed.norm), packed.head)
-
-    def _feed_forward(self, x: Tensor, layer: Layer, linear: Linear) -> Tensor:
-        gate, up = linear(self._norm(x, layer.feed_forward_norm), layer.gate_up).chunk(2, dim=-1)
-        return linear(F.silu(gate) * up, layer.down)
 
     def _engine(self, lora_scale: float) -> Engine:
         packed = pack(self._source, lora_scale, self._peaks)
@@ -201,29 +185,3 @@ def _rotations(positions: int, head_dim: int, rope: dict[str, Any]) -> Tensor:
 def _causal(n: int, base: int) -> Tensor | None:
     """What n positions after `base` others may not see, to be added to the scores; None is the plain triangle."""
     return None if base == 0 else torch.full((n, base + n), -math.inf).triu(base + 1)
-
-
-def _linear(x: Tensor, packed: Any) -> Tensor:
-    """Rows, (rows, inputs) float32, times a packed matrix; each row rounded within its own range.
-
-    FBGEMM has one range for all rows, so every row is brought to a peak of one beside a row that spans both signs.
-    """
-    peak = x.abs().amax(dim=1, keepdim=True).clamp_min(1e-9)
-    rows = x.new_zeros(len(x) + 1, x.shape[1])
-    torch.div(x, peak, out=rows[:-1])
-    rows[-1, 0], rows[-1, 1] = 1.0, -1.0
-    return torch.ops.quantized.linear_dynamic(rows, packed)[:-1].mul_(peak)
-
-
-def _linear_apart(x: Tensor, packed: Any) -> Tensor:
-    """Rows of different sequences, (rows, inputs): each is rounded exactly as it would be alone.
-
-    The rows are given as the integers that FBGEMM would make of each, so that an answer does not depend on its
-    neighbours; a row of 255 fixes the range and brings the sums that undo the zero points.
-    """
-    low, high = x.amin(dim=1, keepdim=True).clamp_max(0.0), x.amax(dim=1, keepdim=True).clamp_min(0.0)
-    scale = ((high - low) / LEVELS).clamp_min(SMALLEST_SCALE)
-    zero = (-low / scale).round()
-    integers = ((x / scale).round() + zero).clamp(0.0, LEVELS)
-    y = torch.ops.quantized.linear_dynamic(torch.cat((integers, x.new_full((1, x.shape[1]), LEVELS))), packed)
-    return (y[:-1] - zero * (y[-1:] / LEVELS)) * scale

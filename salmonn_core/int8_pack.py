@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from salmonn_core.llm import PeftLlm
 
+LEVELS = 255.0  # of FBGEMM's unsigned activations
+SMALLEST_SCALE = 6.1e-5  # below which FBGEMM rounds no finer
 SMOOTHING = 0.5  # how much of the activations' range moves into the weights
 # Text whose activations decide the smoothing; any ordinary text finds the same outlier channels.
 CALIBRATION = (
@@ -50,8 +52,50 @@ class Shape:
     eps: float
 
 
+class Matrix(nn.Module):
+    """A linear map in int8, one scale an output channel; called, rows of floats, each rounded within its own range.
+
+    FBGEMM finds one range for all rows of a call, so rows are given to it as integers already, and scaled after.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.scales = weight.abs().amax(dim=1).clamp_min(1e-9) / 127.0
+        integers = (weight / self.scales[:, None]).round()
+        self.packed = _prepack(integers.to(torch.int8))
+        self.sums = integers.sum(dim=1)
+        self.levels, self.smallest = LEVELS, SMALLEST_SCALE
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Positions of prompts, (n, inputs) float32, to (n, outputs): integers of -127 to 127."""
+        scale = x.abs().amax(dim=1, keepdim=True).clamp_min(1e-9) / 127.0
+        return self.product(x / scale, 128).mul_(scale).mul_(self.scales)
+
+    @torch.jit.export
+    def step(self, x: Tensor) -> Tensor:
+        """As `forward`, one position of each sequence, and of many what FBGEMM makes of each alone, to the bit.
+
+        One row is its fastest case. Of more, these are the integers that it would take, and the order in which it
+        would scale: an answer does not depend on its neighbours.
+        """
+        if x.shape[0] == 1:
+            return torch.ops.quantized.linear_dynamic(x, self.packed).mul_(self.scales)
+        low = x.amin(dim=1, keepdim=True).clamp_max(0.0).double()
+        high = x.amax(dim=1, keepdim=True).clamp_min(0.0).double()
+        exact = ((high - low) / self.levels).clamp_min(self.smallest)
+        scale, zero = exact.float(), (low / exact).round_()
+        # FBGEMM rounds a fused product and sum: in float64 both are exact.
+        integers = x.double().mul_(scale.reciprocal()).sub_(zero).float().round_().clamp_(0.0, self.levels)
+        return self.product(integers, 0).addcmul_(zero.float(), self.sums).mul_(scale).mul_(self.scales)
+
+    @torch.jit.export
+    def product(self, integers: Tensor, zero: int) -> Tensor:
+        """Rows of integers that span at most 255, held as floats and rounded here, times the matrix of integers."""
+        return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(integers, 1.0, zero, self.packed)
+
+
 class Layer(nn.Module):
-    """One layer: packed matrices (inputs to outputs) and smoothed norm weights; called, one position of one sequence.
+    """One layer: packed matrices (inputs to outputs) and smoothed norm weights; called, one position of each sequence.
 
     Written for TorchScript, which halves what 700 small operations a token cost beside the matrices.
     """
@@ -59,55 +103,75 @@ class Layer(nn.Module):
     def __init__(self, matrices: Sequence[Tensor], norms: tuple[Tensor, Tensor], shape: Shape) -> None:
         """Args: matrices: qkv, out, gate_up, down; norms: before attention and before the feed-forward."""
         super().__init__()
-        self.qkv, self.out, self.gate_up, self.down = map(_quantise, matrices)
+        self.qkv, self.out, self.gate_up, self.down = map(Matrix, matrices)
         self.attention_norm, self.feed_forward_norm = norms
         self.kv_heads, self.head_dim = shape.kv_heads, shape.head_dim
+        self.group = shape.heads // shape.kv_heads
         self.turned = (shape.heads + shape.kv_heads) * shape.head_dim
-        self.scale, self.mean, self.eps = shape.head_dim**-0.5, 1.0 / shape.width, shape.eps
+        self.scale, self.mean = shape.head_dim**-0.5, 1.0 / shape.width
+        self.eps = torch.tensor([[shape.eps]])  # not a number, which costs a conversion at each use
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: int) -> Tensor:
-        """(1, width) at position `at`; keys, values: (kv heads, room, head_dim); rotation: (head_dim / 2,) complex."""
-        y = torch.ops.quantized.linear_dynamic(x * self.attention_norm, self.qkv) * self.root(x)
-        pairs = torch.view_as_complex(y[:, : self.turned].view(-1, self.head_dim // 2, 2)) * rotation
-        # Query heads that share a key stand where positions would: (kv heads, group, head_dim).
-        both = torch.view_as_real(pairs).view(-1, self.kv_heads, self.head_dim)
-        queries = both[:-1].view(self.kv_heads, -1, self.head_dim)
-        keys[:, at] = both[-1]
-        values[:, at] = y[:, self.turned :].view(self.kv_heads, self.head_dim)
-        scores = torch.bmm(queries * self.scale, keys[:, : at + 1].transpose(1, 2))
-        heard = torch.bmm(scores.softmax(-1), values[:, : at + 1]).view(1, -1)
-        x = x + torch.ops.quantized.linear_dynamic(heard, self.out)
-        wide = torch.ops.quantized.linear_dynamic(x * self.feed_forward_norm, self.gate_up) * self.root(x)
-        gate, up = wide.chunk(2, dim=-1)
-        return x + torch.ops.quantized.linear_dynamic(F.silu(gate) * up, self.down)
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: Tensor, hidden: Tensor) -> Tensor:
+        """(n, width), one position each of n sequences, to the same.
+
+        Args:
+            keys, values: (n, kv heads, room, head_dim).
+            rotation: (n, 1, head_dim / 2) complex.
+            at: (n x kv heads,) where keys and values go in their flattened caches.
+            hidden: (n x kv heads, 1, positions), added to the scores: -inf after a sequence's own end.
+        """
+        n, positions = x.shape[0], hidden.shape[2]
+        y = self.qkv.step(x * self.attention_norm).mul_(self.root(x))
+        q, k, v = self.split(y, rotation)
+        keys.view(-1, self.head_dim).index_copy_(0, at, k.reshape(-1, self.head_dim))
+        values.view(-1, self.head_dim).index_copy_(0, at, v.reshape(-1, self.head_dim))
+        # Query heads that share a key stand where positions would.
+        queries = q.reshape(n * self.kv_heads, self.group, self.head_dim)
+        heard_keys = keys.view(n * self.kv_heads, -1, self.head_dim)[:, :positions]
+        heard_values = values.view(n * self.kv_heads, -1, self.head_dim)[:, :positions]
+        shares = torch.baddbmm(hidden, queries, heard_keys.transpose(1, 2), alpha=self.scale).softmax(-1)
+        x = x + self.out.step(torch.bmm(shares, heard_values).view(n, -1))
+        gate, up = self.gate_up.step(x * self.feed_forward_norm).mul_(self.root(x)).chunk(2, dim=-1)
+        return x + self.down.step(F.silu(gate).mul_(up))
+
+    @torch.jit.export
+    def split(self, y: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The fused projection (n, channels) as rotated queries, rotated keys and values, (n, heads, head_dim)."""
+        pairs = torch.view_as_complex(y[:, : self.turned].reshape(len(y), -1, self.head_dim // 2, 2)) * rotation
+        both = torch.view_as_real(pairs).view(len(y), -1, self.head_dim)
+        values = y[:, self.turned :].view(len(y), self.kv_heads, self.head_dim)
+        return both[:, : -self.kv_heads], both[:, -self.kv_heads :], values
 
     def root(self, x: Tensor) -> Tensor:
-        """1 / RMS; a matrix does not mind being scaled after, so the norm costs one pass less."""
-        row = x[0]
-        return torch.rsqrt(torch.dot(row, row) * self.mean + self.eps)
+        """1 / RMS of each row, (n, 1). A matrix does not mind being scaled after, so the norm costs a pass less."""
+        return torch.rsqrt(torch.add(self.eps, (x * x).sum(dim=1, keepdim=True), alpha=self.mean))
 
 
 class Packed(nn.Module):
-    """A whole model at one LoRA scale; called, one position of one sequence."""
+    """A whole model at one LoRA scale; called, one position of each sequence."""
 
     __jit_unused_properties__ = ("stack",)
 
     def __init__(self, layers: list[Layer], norm: Tensor, head: Tensor) -> None:
         super().__init__()
-        self.layers, self.norm, self.head = nn.ModuleList(layers), norm, _quantise(head)
-        self.eps = layers[0].eps
+        self.layers, self.norm, self.head = nn.ModuleList(layers), norm, Matrix(head)
+        self.eps = float(layers[0].eps)
 
     @property
     def stack(self) -> list[Layer]:
         """The layers as what they are."""
         return list(self.layers)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: int) -> Tensor:
-        """(1, width) to logits (1, vocabulary); keys, values: (layers, 1, kv heads, room, head_dim)."""
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, at: Tensor, hidden: Tensor) -> Tensor:
+        """(n, width) to logits (n, vocabulary); keys, values: (layers, n, ...), and the rest as of `Layer`."""
         for index, layer in enumerate(self.layers):
-            x = layer(x, keys[index, 0], values[index, 0], rotation, at)
-        x = F.rms_norm(x, [x.shape[1]], self.norm, self.eps)
-        return torch.ops.quantized.linear_dynamic(x, self.head)
+            x = layer(x, keys[index], values[index], rotation, at, hidden)
+        return self.logits(x)
+
+    @torch.jit.export
+    def logits(self, x: Tensor) -> Tensor:
+        """Last hidden states (n, width) to (n, vocabulary)."""
+        return self.head.step(F.rms_norm(x, [x.shape[1]], self.norm, self.eps))
 
 
 def shape_of(config: Any) -> Shape:
@@ -211,13 +275,11 @@ def _interleave(weight: Tensor, heads: int, head_dim: int) -> Tensor:
     return weight.view(heads, 2, head_dim // 2, -1).transpose(1, 2).reshape(heads * head_dim, -1)
 
 
-def _quantise(weight: Tensor) -> Any:
-    """FBGEMM's packed form of (outputs, inputs): int8, one scale an output channel."""
-    scale = weight.abs().amax(dim=1).clamp_min(1e-9) / 127.0
-    integers = (weight / scale[:, None]).round().to(torch.int8)
-    zero = torch.zeros(len(weight), dtype=torch.long)
+def _prepack(integers: Tensor) -> Any:
+    """FBGEMM's packed form of (outputs, inputs) int8; the scales stay outside."""
+    unit = torch.ones(len(integers), dtype=torch.double)
     with warnings.catch_warnings():
         # torch means to drop quantised tensors; pyproject pins versions that have them.
         warnings.simplefilter("ignore", UserWarning)
-        tensor = torch._make_per_channel_quantized_tensor(integers, scale.double(), zero, 0)
+        tensor = torch._make_per_channel_quantized_tensor(integers, unit, torch.zeros_like(unit, dtype=torch.long), 0)
     return torch.ops.quantized.linear_prepack(tensor, None)

@@ -1,8 +1,8 @@
 """The LLM behind the audio: what generation needs of one, and transformers' own with peft's LoRA.
 
-Two engines share this contract. `PeftLlm` runs any causal LM of transformers on any device, in float32,
-bfloat16 or quantised by bitsandbytes, and is the one whose numbers agree with the reference. On a CPU
-`salmonn_core.int8.Int8Llama` is several times faster.
+Three engines share this contract. `PeftLlm` runs any causal LM of transformers on any device, in float32,
+bfloat16 or quantised by bitsandbytes, and is the one whose numbers agree with the reference. For plain Llamas
+`salmonn_core.int8.Int8Llama` is several times faster on a CPU, and `salmonn_core.static.StaticLlama` on a GPU.
 """
 
 from __future__ import annotations
@@ -21,12 +21,19 @@ class State(Protocol):
     """Where some sequences stand: their KV cache. Feeding it changes it."""
 
     def keep(self, rows: list[int]) -> Self:
-        """The state of some of the sequences."""
+        """The state of some of the sequences, in an order of `gaps_filled`; the old one is used up."""
         ...
 
     def cut(self, positions: int) -> Self:
         """A copy of the first positions of one sequence."""
         ...
+
+
+def gaps_filled(live: list[int]) -> list[int]:
+    """Row numbers that go on, in the order in which fewest move: gaps are filled from the end."""
+    stay = {row for row in live if row < len(live)}
+    beyond = (row for row in live if row >= len(live))
+    return [row if row in stay else next(beyond) for row in range(len(live))]
 
 
 class Llm(Protocol):
@@ -58,9 +65,10 @@ class PeftState:
 
     cache: Any
     mask: Tensor  # (sequences, positions), 1 where there is a token
+    padded: bool = False  # whether any is 0: known from the lengths, so that no GPU has to be waited for
 
     def copy(self) -> PeftState:
-        return PeftState(copy.deepcopy(self.cache), self.mask.clone())
+        return PeftState(copy.deepcopy(self.cache), self.mask.clone(), self.padded)
 
     def cut(self, positions: int) -> PeftState:
         state = self.copy()
@@ -111,6 +119,7 @@ class PeftLlm:
             state.cache.batch_repeat_interleave(len(prompts))
             before = prefix.mask.expand(len(prompts), -1)
             state.mask = torch.cat((before, mask.to(self.device)), dim=1)
+        state.padded = not bool(mask.all())  # still on the host
         return self._forward(state, embeds, mask.shape[1], lora_scale)
 
     def step(self, state: PeftState, tokens: Tensor, lora_scale: float) -> tuple[PeftState, Tensor]:
@@ -127,7 +136,7 @@ class PeftLlm:
         self.set_lora_scale(lora_scale)
         # Padding has no position: a sequence's first token is at 0 however long its neighbours are.
         positions = (state.mask.cumsum(dim=1) - 1).clamp_min(0)[:, -new:]
-        mask = None if bool(state.mask.all()) else state.mask
+        mask = state.mask if state.padded else None
         out = self.model(
             inputs_embeds=embeds,
             attention_mask=mask,

@@ -14,6 +14,7 @@ from torch import Tensor
 from salmonn_core.checkpoint import OfficialFiles, read_official
 from salmonn_core.config import LoraConfig, SalmonnConfig, from_dict
 from salmonn_core.errors import UserError
+from salmonn_core.reading import Reader
 from salmonn_core.weights.convert import quiet_transformers
 from salmonn_core.weights.safe import assign, check_fit, read_json, read_safetensors
 from salmonn_core.weights.sources import cache_folder, locate
@@ -27,7 +28,7 @@ Precision = Literal["auto", "fp32", "bf16", "int8", "int4"]
 
 BUNDLED = Path(__file__).parent / "pretrained"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "salmonn.safetensors"
-LORA_KEYS = ".lora_"
+LORA_KEYS, READER = ".lora_", "reader."
 LLM_NAMES = {5120: "13B", 4096: "7B"}
 
 
@@ -36,15 +37,21 @@ def models_folder() -> Path:
     return cache_folder().parent / "models"
 
 
+def find_model(name: str | Path) -> Path | None:
+    """The folder of a bundled or converted model's name, or the folder itself, if it is here."""
+    folders = (BUNDLED / str(name), models_folder() / str(name), Path(name))
+    return next((folder for folder in folders if (folder / CONFIG_FILE).exists()), None)
+
+
 def model_folder(name: str | Path) -> Path:
-    """The folder of a bundled model's name, or the folder itself.
+    """As `find_model`.
 
     Raises:
-        UserError: neither; the bundled names are listed.
+        UserError: it is not here; the names that are, are listed.
     """
-    for folder in (BUNDLED / str(name), models_folder() / str(name), Path(name)):
-        if (folder / CONFIG_FILE).exists():
-            return folder
+    found = find_model(name)
+    if found is not None:
+        return found
     roots = [root for root in (BUNDLED, models_folder()) if root.is_dir()]
     known = ", ".join(sorted(path.parent.name for root in roots for path in root.glob(f"*/{CONFIG_FILE}")))
     raise UserError(
@@ -81,12 +88,13 @@ def lora_state(llm: Any) -> dict[str, Tensor]:
 
 
 def save(folder: Path, config: SalmonnConfig, state: dict[str, Tensor]) -> None:
-    """Write a model folder: config.json and one float16 safetensors file."""
+    """Write a model folder: config.json and one safetensors file, in float16 but for whole numbers."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(json.dumps(asdict(config), indent=2) + "\n")
-    save_file({k: v.detach().half().contiguous() for k, v in state.items()}, folder / WEIGHTS_FILE)
+    tensors = {k: v.detach().half() if v.is_floating_point() else v for k, v in state.items()}
+    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / WEIGHTS_FILE)
 
 
 def load(name: str | Path, device: str = "cpu", precision: Precision = "auto") -> Salmonn:
@@ -106,8 +114,15 @@ def load_official(
     """Build the published model straight from its releases; `assistant weights convert` makes a faster folder.
 
     Raises:
-        UserError: as `read_official` and `build`.
+        UserError: as `read_official` and `build`; or a base model that is pickled, with the command that mends it.
     """
+    for base in (files.whisper, files.llm):
+        if not any(base.glob("*.safetensors")):
+            given = " ".join(f"--{name} {path}" for name, path in vars(files).items())
+            raise UserError(
+                f"{base} has no *.safetensors and nothing pickled is loaded; rewrite it once: "
+                f"assistant weights convert {given} --out NAME, then name NAME as core.model"
+            )
     config, state = read_official(files, qformer_heads)
     return build(config, state, device, precision, str(files.checkpoint))
 
@@ -119,7 +134,7 @@ def build(config: SalmonnConfig, state: dict[str, Tensor], device: str, precisio
     memory-mapped files straight to the device, so that the host never holds more than one part.
 
     Args:
-        state: weights named `beats.`, `bridge.`, `lora.`.
+        state: weights named `beats.`, `bridge.`, `lora.`, and `reader.` if the model has learned to be read.
         where: what `state` was read from, for errors.
 
     Raises:
@@ -146,7 +161,19 @@ def build(config: SalmonnConfig, state: dict[str, Tensor], device: str, precisio
         module.eval().requires_grad_(False)
     tokenizer = load_tokenizer(llm_folder)
     llm = open_llm(llm_folder, config.lora, part(state, "lora."), tokenizer, device, precision, where)
-    return Salmonn(config, whisper, beats, bridge, llm, tokenizer)
+    return Salmonn(config, whisper, beats, bridge, llm, tokenizer, _reader(part(state, READER), llm, device, where))
+
+
+def _reader(state: dict[str, Tensor], llm: Llm, device: str, where: str) -> Reader | None:
+    """The model's reader of its own audio tokens; the published checkpoints have none."""
+    if not state:
+        return None
+    if "tokens" not in state:
+        raise UserError(f"{where}: its reader lacks `tokens`; export the checkpoint again")
+    tokens = state["tokens"].long()
+    reader = Reader(llm.embed(tokens), tokens)
+    assign(reader, {k: v for k, v in state.items() if k != "tokens"}, where, device, torch.float32)
+    return reader.eval().requires_grad_(False)
 
 
 def check_device(device: str) -> str:
@@ -204,7 +231,7 @@ def open_llm(
     precision: Precision,
     where: str,
 ) -> Llm:
-    """The base LLM with its LoRA as one of the two engines.
+    """The base LLM with its LoRA as one of the engines of `salmonn_core.llm`.
 
     Raises:
         UserError: LoRA keys that do not fit; a precision that this device, model or installation lacks.
@@ -212,13 +239,18 @@ def open_llm(
     from salmonn_core.int8 import Int8Llama
     from salmonn_core.int8_pack import supports
     from salmonn_core.llm import PeftLlm
+    from salmonn_core.static import StaticLlama
 
     base = _base_llm(folder, device, precision)
     llm = with_lora(base, config)
     _assign_lora(llm, lora, where)
-    engine = PeftLlm(llm.eval().requires_grad_(False), config.alpha / config.rank)
-    on_cpu = torch.device(device).type == "cpu"
-    if not on_cpu or precision not in ("auto", "int8") or tokenizer is None:
+    llm, strength = llm.eval().requires_grad_(False), config.alpha / config.rank
+    kind = torch.device(device).type
+    # bitsandbytes waits for the GPU within a step, which no graph can.
+    if kind == "cuda" and precision not in ("int8", "int4") and supports(base.config):
+        return StaticLlama(llm, strength)
+    engine = PeftLlm(llm, strength)
+    if kind != "cpu" or precision not in ("auto", "int8") or tokenizer is None:
         return engine
     if supports(base.config):
         return Int8Llama(engine, tokenizer)

@@ -12,22 +12,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from salmonn_core.audio import fit_length, read_audio
+from salmonn_core.audio import MIN_SAMPLES, fit_length, groups, read_audio
 from salmonn_core.beats import Beats
 from salmonn_core.bridge import Bridge
 from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
 from salmonn_core.decode import GenerationOptions, generate, generate_batch, pieces
 from salmonn_core.llm import Llm, State
-from salmonn_core.prompts import build_prompt, past_turn
+from salmonn_core.prompts import INSTRUCTIONS, build_prompt, past_turn, with_transcript
+from salmonn_core.reading import Guide, Reader, Spelling
 from salmonn_core.whisper import encode_whisper, log_mel
 
 if TYPE_CHECKING:
     from salmonn_core.checkpoint import OfficialFiles
     from salmonn_core.loading import Precision
 
-BATCH = 16
+BATCH = 32
+SORTED_BATCHES = 8  # so many batches are read ahead and sorted by length
+HEARD_TOGETHER = 20 * SAMPLE_RATE  # samples that are encoded together
+# Of a transcript: nobody says more tokens, and the weight of the reading that was best on recorded speech.
+TOKENS, TOKENS_PER_S = 8, 6
+READING_WEIGHT = 0.5
 KEPT_PREFIXES = 8
 PromptKey = tuple[tuple[int, ...], float]  # token ids before the audio, LoRA scale
+
+
+def transcript_limit(seconds: float) -> int:
+    """How many tokens the transcript of a clip may have: a model that runs on is stopped."""
+    return round(TOKENS + TOKENS_PER_S * seconds)
 
 
 @dataclass(frozen=True)
@@ -39,11 +50,13 @@ class AudioTokens:
         seconds: length of the clip.
         read: the LLM's state after the text before the audio and the audio itself, by that text and the LoRA
             scale: a second question about the window reads its own words only.
+        words: the transcript by LoRA scale, once something asked for it.
     """
 
     tokens: Tensor
     seconds: float
     read: dict[PromptKey, State] = field(default_factory=dict, repr=False, compare=False)
+    words: dict[float, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -59,11 +72,19 @@ class Salmonn:
     """A loaded model. `Salmonn.from_pretrained("salmonn-tiny")` makes one; see `salmonn_core.loading`."""
 
     def __init__(
-        self, config: SalmonnConfig, whisper: Any, beats: Beats, bridge: Bridge, llm: Llm, tokenizer: Any
+        self,
+        config: SalmonnConfig,
+        whisper: Any,
+        beats: Beats,
+        bridge: Bridge,
+        llm: Llm,
+        tokenizer: Any,
+        reader: Reader | None = None,
     ) -> None:
         self.config = config
         self.whisper, self.beats, self.bridge = whisper, beats, bridge
-        self.llm, self.tokenizer = llm, tokenizer
+        self.llm, self.tokenizer, self.reader = llm, tokenizer, reader
+        self._spelling: Spelling | None = None
         self._prefix = lru_cache(KEPT_PREFIXES)(self._read_prefix)
 
     @classmethod
@@ -99,21 +120,31 @@ class Salmonn:
     def device(self) -> torch.device:
         return self.bridge.projection.weight.device
 
-    @torch.inference_mode()
     def encode(self, wave: np.ndarray) -> AudioTokens:
         """Audio tokens of a clip.
 
         Args:
             wave: (samples,) float32 in [-1, 1) at 16 kHz; shorter than 1 s is padded, longer than 30 s cut.
         """
-        padded = self.config.pad_to_30s
-        seconds = len(wave) / SAMPLE_RATE
-        wave = fit_length(wave, 1 if padded else self.config.qformer.window_frames)
-        mel = log_mel(wave, self.whisper.config.num_mel_bins, padded).to(self.device)
-        speech = encode_whisper(self.whisper, mel)[0]
-        audio = self.beats(torch.from_numpy(wave).to(self.device)[None])[0]
-        width = self.bridge.projection.weight.dtype
-        return AudioTokens(self.bridge(speech.to(width), audio.to(width)), seconds)
+        return self._encode([wave])[0]
+
+    def encode_many(self, waves: Sequence[np.ndarray]) -> list[AudioTokens]:
+        """As `encode` for clips of any lengths, to the bit, several at a time."""
+        heard: list[AudioTokens] = []
+        for group in groups([max(len(wave), MIN_SAMPLES) for wave in waves], HEARD_TOGETHER):
+            heard += self._encode([waves[index] for index in group])
+        return heard
+
+    @torch.inference_mode()
+    def _encode(self, waves: list[np.ndarray]) -> list[AudioTokens]:
+        """Clips share the encoders' matrices, unpadded; attention, windows and convolutions are each one's own."""
+        padded, bins = self.config.pad_to_30s, self.whisper.config.num_mel_bins
+        fitted = [fit_length(wave, 1 if padded else self.config.qformer.window_frames) for wave in waves]
+        mels = [log_mel(wave, bins, padded, str(self.device)).to(self.device) for wave in fitted]
+        speech = encode_whisper(self.whisper, mels)
+        audio = self.beats.forward_many([torch.from_numpy(wave).to(self.device) for wave in fitted])
+        tokens = self.bridge.forward_batch(speech, audio)
+        return [AudioTokens(clip, len(wave) / SAMPLE_RATE) for clip, wave in zip(tokens, waves, strict=True)]
 
     def join(self, parts: Sequence[AudioTokens]) -> AudioTokens:
         """Several clips one after the other, as one; together they should be no longer than 30 s."""
@@ -143,9 +174,43 @@ class Salmonn:
             before: text that stands before the audio.
         """
         options = options or GenerationOptions()
+        instruction = self._asked(instruction, audio, options, cancelled)
         ready = self.prompt(instruction, audio, options.lora_scale, history, before)
-        ids = generate(self.llm, self.tokenizer, ready.rest, options, cancelled, ready.prefix, ready.remember)
+        guide = self._guide(audio, options)
+        ids = generate(self.llm, self.tokenizer, ready.rest, options, cancelled, ready.prefix, ready.remember, guide)
         yield from pieces(self.tokenizer, ids)
+
+    def transcript(
+        self, audio: AudioTokens, lora_scale: float = 1.0, cancelled: Callable[[], bool] = lambda: False
+    ) -> str:
+        """The words of a clip, written with the settings that suit transcripts; kept, so a second call is free."""
+        if audio.words.get(lora_scale) is None:
+            limit = transcript_limit(audio.seconds)
+            options = GenerationOptions(limit, lora_scale=lora_scale, reading_weight=READING_WEIGHT)
+            words = "".join(self.stream(audio, INSTRUCTIONS["asr"][0], options, cancelled=cancelled)).strip()
+            if cancelled():
+                return words
+            audio.words[lora_scale] = words
+        return audio.words[lora_scale]
+
+    def _asked(
+        self,
+        instruction: str,
+        audio: AudioTokens | None,
+        options: GenerationOptions,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> str:
+        """The instruction, after the words that are spoken if the options want them."""
+        if not options.words_first or audio is None:
+            return instruction
+        return with_transcript(instruction, self.transcript(audio, options.lora_scale, cancelled))
+
+    def _guide(self, audio: AudioTokens | None, options: GenerationOptions) -> Guide | None:
+        if not options.reading_weight or self.reader is None or audio is None:
+            return None
+        self._spelling = self._spelling or Spelling(self.reader, self.tokenizer)
+        with torch.inference_mode():
+            return Guide(self.reader(audio.tokens), self._spelling, options.reading_weight)
 
     def ask(self, audio: str | Path | np.ndarray, instruction: str, options: GenerationOptions | None = None) -> str:
         """Answer one question about a sound file or a waveform (samples,) at 16 kHz."""
@@ -158,21 +223,42 @@ class Salmonn:
         options: GenerationOptions | None = None,
         batch: int = BATCH,
     ) -> Iterator[tuple[int, str]]:
-        """Ask one question about many clips, `batch` at a time: faster than one by one, and nearly the same words.
+        """Ask one question about many clips, `batch` at a time: faster than one by one, and the same words.
 
         Yields:
             (index in `audios`, answer), as the batches are done: clips of similar length go together.
+
+        Raises:
+            UserError: a file that cannot be read, when its batch is reached.
         """
         options = options or GenerationOptions()
-        heard = [(index, self.encode(_wave(audio))) for index, audio in enumerate(audios)]
-        heard.sort(key=lambda item: len(item[1].tokens))
-        for start in range(0, len(heard), batch):
-            indices, clips = zip(*heard[start : start + batch], strict=True)
-            prompts = [self.prompt(instruction, clip, options.lora_scale) for clip in clips]
-            prefix = prompts[0].prefix  # fresh clips have none of their own: all share the text's
-            answers = generate_batch(self.llm, self.tokenizer, [p.rest for p in prompts], options, prefix)
-            for index, ids in zip(indices, answers, strict=True):
-                yield index, self.tokenizer.decode(ids).strip()
+        for start in range(0, len(audios), SORTED_BATCHES * batch):
+            waves = [
+                (index, _wave(audios[index])) for index in range(len(audios))[start : start + SORTED_BATCHES * batch]
+            ]
+            waves.sort(key=lambda item: len(item[1]))
+            for first in range(0, len(waves), batch):
+                indices, clips = zip(*waves[first : first + batch], strict=True)
+                yield from zip(indices, self.answer_many(self.encode_many(clips), instruction, options), strict=True)
+
+    def answer_many(
+        self, heard: Sequence[AudioTokens], instruction: str, options: GenerationOptions | None = None
+    ) -> list[str]:
+        """The answers to one question about several windows, generated together."""
+        options = options or GenerationOptions()
+        asked = [self._asked(instruction, clip, options) for clip in heard]
+        prompts = [self.prompt(text, clip, options.lora_scale) for text, clip in zip(asked, heard, strict=True)]
+        guides = [self._guide(clip, options) for clip in heard]
+        prefixes = {id(ready.prefix): ready.prefix for ready in prompts}
+        answers: list[str] = [""] * len(prompts)
+        # Fresh windows share the prefix of the text; one that was asked about before has its own.
+        for key, prefix in prefixes.items():
+            rows = [row for row, ready in enumerate(prompts) if id(ready.prefix) == key]
+            rest, own = [prompts[row].rest for row in rows], [guides[row] for row in rows]
+            found = generate_batch(self.llm, self.tokenizer, rest, options, prefix, own)
+            for row, ids in zip(rows, found, strict=True):
+                answers[row] = self.tokenizer.decode(ids).strip()
+        return answers
 
     @torch.inference_mode()
     def prompt(

@@ -22,6 +22,11 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "Say in one sentence what can be heard.",
         "Give a short caption for this audio.",
     ),
+    "label": (
+        "Name the sound.",
+        "Which sound is this? Answer in a few words.",
+        "Label this audio.",
+    ),
     "music_description": (
         "Describe the music.",
         "What kind of music is this?",
@@ -101,6 +106,11 @@ def slot_instruction(fields: dict[str, str]) -> str:
     """
     listed = "; ".join(f"{name} ({meaning})" if meaning else name for name, meaning in fields.items())
     return f"Fill in the fields from the speech as JSON, null if not said. Fields: {listed}."
+
+
+def with_transcript(instruction: str, words: str) -> str:
+    """An instruction about speech whose words are known as text too, in the form that training used."""
+    return f'The words spoken are "{words}". {instruction}'
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,9 +15,9 @@ from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from salmonn_core.config import SAMPLE_RATE
-from salmonn_core.weights.safe import assign, read_safetensors
+from salmonn_core.weights.safe import assign, read_safetensors, weight_files
 
-ENCODER_PREFIX = "model.encoder."
+ENCODER_PREFIXES = ("model.encoder.", "encoder.")  # of WhisperForConditionalGeneration, of WhisperModel
 
 
 def load_whisper_encoder(folder: Path, dtype: torch.dtype, device: str = "cpu") -> WhisperEncoder:
@@ -28,8 +29,11 @@ def load_whisper_encoder(folder: Path, dtype: torch.dtype, device: str = "cpu") 
     config = WhisperConfig.from_pretrained(folder)
     with torch.device("meta"):
         encoder = WhisperEncoder(config)
-    path = folder / "model.safetensors"
-    assign(encoder, read_safetensors(path, ENCODER_PREFIX), str(path), device, dtype)
+    tensors: dict[str, Tensor] = {}
+    for path in weight_files(folder):
+        for prefix in ENCODER_PREFIXES:
+            tensors |= read_safetensors(path, prefix)
+    assign(encoder, tensors, str(folder), device, dtype)
     return cast(WhisperEncoder, encoder.eval().requires_grad_(False))
 
 
@@ -38,36 +42,55 @@ def _extractor(mel_bins: int) -> WhisperFeatureExtractor:
     return WhisperFeatureExtractor(feature_size=mel_bins)
 
 
-def log_mel(wave: np.ndarray, mel_bins: int, pad_to_30s: bool) -> Tensor:
+def log_mel(wave: np.ndarray, mel_bins: int, pad_to_30s: bool, device: str = "cpu") -> Tensor:
     """Whisper's log-mel spectrogram.
 
     Args:
         wave: (samples,) float in [-1, 1) at 16 kHz.
+        device: where it is computed; what it returns is on the host.
 
     Returns:
         (1, mel_bins, frames) float32, 100 frames a second; 3,000 frames if padded.
     """
     padding = "max_length" if pad_to_30s else "longest"
-    features = _extractor(mel_bins)(wave, sampling_rate=SAMPLE_RATE, padding=padding, return_tensors="pt")
+    extract = _extractor(mel_bins)
+    features = extract(wave, sampling_rate=SAMPLE_RATE, padding=padding, device=device, return_tensors="pt")
     return cast(Tensor, features.input_features)
 
 
-def encode_whisper(encoder: WhisperEncoder, mel: Tensor) -> Tensor:
-    """Encoder states of a log-mel of any length up to 30 s.
+def encode_whisper(encoder: WhisperEncoder, mels: Sequence[Tensor]) -> list[Tensor]:
+    """Encoder states of log-mels of any lengths up to 30 s.
 
-    transformers' own forward accepts 3,000 frames only; positions are sliced to the clip instead, which
-    on short clips saves nine tenths of the work.
+    transformers' own forward accepts 3,000 frames only; here positions are sliced to the clip, which on short
+    clips saves nine tenths of the work. Nothing is padded: frames of all clips go through a matrix together, and
+    attention is each clip's own, so that a clip's states do not depend on its neighbours.
 
     Args:
-        mel: (batch, mel_bins, frames).
+        mels: (1, mel_bins, frames) each.
 
     Returns:
-        (batch, frames / 2, d_model): 50 states a second, after the final LayerNorm.
+        (frames / 2, d_model) each: 50 states a second, after the final LayerNorm.
     """
-    x = F.gelu(encoder.conv1(mel.to(encoder.conv1.weight.dtype)))
-    x = F.gelu(encoder.conv2(x)).transpose(1, 2)
-    x = x + encoder.embed_positions.weight[: x.shape[1]]
+    frames = [_frames(encoder, mel) for mel in mels]
+    counts = [len(clip) for clip in frames]
+    x = torch.cat(frames)
     for layer in encoder.layers:
-        out = layer(x, attention_mask=None)
-        x = out[0] if isinstance(out, tuple) else out
-    return cast(Tensor, encoder.layer_norm(x))
+        x = x + _attend(layer.self_attn, layer.self_attn_layer_norm(x), counts)
+        x = x + layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(x))))
+    return list(encoder.layer_norm(x).split(counts))
+
+
+def _frames(encoder: WhisperEncoder, mel: Tensor) -> Tensor:
+    """(1, mel_bins, frames) through the convolutions, positions added: (frames / 2, d_model)."""
+    x = F.gelu(encoder.conv1(mel.to(encoder.conv1.weight.dtype)))
+    x = F.gelu(encoder.conv2(x))[0].T
+    return x + encoder.embed_positions.weight[: len(x)]
+
+
+def _attend(attention: Any, x: Tensor, counts: list[int]) -> Tensor:
+    """Self-attention of clips that lie one after the other, (rows, d_model)."""
+    heads, head_dim = attention.num_heads, attention.head_dim
+    projected = (attention.q_proj(x) * attention.scaling, attention.k_proj(x), attention.v_proj(x))
+    parts = zip(*(y.view(len(x), heads, head_dim).transpose(0, 1).split(counts, dim=1) for y in projected), strict=True)
+    heard = [F.scaled_dot_product_attention(q[None], k[None], v[None], scale=1.0)[0] for q, k, v in parts]
+    return cast(Tensor, attention.out_proj(torch.cat(heard, dim=1).transpose(0, 1).reshape(len(x), -1)))

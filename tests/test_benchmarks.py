@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from salmonn_core import UserError
 from tests.conftest import ROOT, needs_shared
 
 
@@ -88,3 +89,40 @@ def test_a_train_is_no_rain():
 
     assert _has(["crying baby"], "baby")
     assert not _has(["train horn"], "rain")
+
+
+def test_the_gpu_benchmark_runs_at_toy_size_and_its_figures_agree_with_each_other():
+    from benchmarks.gpu import SIZES, measure, table
+
+    row = measure(SIZES["toy"], "cpu", audio_s=1.0, tokens=12, rounds=3, copied=1 << 20)
+    assert row["of_the_memory_limit"] == pytest.approx(row["tokens_per_s"] / row["limit_tokens_per_s"])
+    assert row["times_the_reference"] == pytest.approx(row["reference_ms"] / row["answer_ms"])
+    assert "first_ms (target 60)" in table({"toy": row})
+
+
+def test_the_sizes_of_the_gpu_benchmark_are_those_of_the_releases():
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from benchmarks.gpu import SIZES
+
+    for name, billions in (("7b", 6.74), ("13b", 13.02)):
+        size = SIZES[name]
+        with torch.device("meta"):
+            llm = LlamaForCausalLM(
+                LlamaConfig(
+                    vocab_size=size.vocabulary,
+                    hidden_size=size.width,
+                    intermediate_size=size.inner,
+                    num_hidden_layers=size.layers,
+                    num_attention_heads=size.heads,
+                )
+            )
+        assert sum(weight.numel() for weight in llm.parameters()) / 1e9 == pytest.approx(billions, abs=0.01)
+
+
+def test_a_gpu_that_is_not_there_is_a_clear_error():
+    from benchmarks.gpu import SIZES, measure
+
+    with pytest.raises(UserError, match="no device 'cuda:99' on this machine"):
+        measure(SIZES["toy"], "cuda:99", audio_s=1.0, tokens=2, rounds=1)

@@ -23,3 +23,10 @@ def test_the_published_day_kept_to_the_target():
     assert day["core_share"] < TARGET_SHARE
     assert day["sounds"] == day["windows"]
     assert f"{day['core_share']:.2%}" in (ROOT / "docs/turn-taking.md").read_text()
+
+
+def test_what_the_whole_program_costs_is_published_as_measured():
+    published = (ROOT / "docs/turn-taking.md").read_text()
+    for cost in json.loads((ROOT / "docs/idle-program.json").read_text()):
+        assert cost["seconds"] >= 120
+        assert f"{cost['core_share']:.2%}" in published

@@ -134,6 +134,22 @@ def test_windows_cut_by_hand_and_answers_cancelled_are_so_again(record, host):
     assert not any(changes(again(folder, host)))
 
 
+def test_what_was_pressed_to_talk_is_so_again(record, quiet, host):
+    pressed = quiet.model_copy(update={"hearing": quiet.hearing.model_copy(update={"mode": "push_to_talk"})})
+    frames = []
+
+    def press(session, event):
+        if event.name == "level":
+            frames.append(event)
+            if len(frames) in (40, 150, 200, 280):
+                session.toggle_talk()
+
+    folder, _ = record(ArraySource(THREE_SAYINGS), during=press, profile=pressed)
+    then = rows(Recorded(folder).events)
+    assert [(row["start_s"], row["reason"]) for row in then] == [(1.2, "manual"), (6.0, "manual")]
+    assert not any(changes(again(folder, host)))
+
+
 def test_a_session_that_was_stopped_under_way_is_the_same_up_to_there(record, host):
     def stop(session, event):
         if event.name == "window_opened" and event.window == 2:

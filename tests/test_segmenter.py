@@ -142,7 +142,10 @@ def test_a_fan_that_is_switched_on_is_told_once_and_is_background_from_then_on()
 
 def test_music_that_goes_on_is_one_window_and_then_an_update_at_each_interval():
     wave = np.concatenate((silence(5), melody(200), silence(10)))
-    found = windows(hear(wave, NoVoice(), steady_update_s=60))
+    items = hear(wave, NoVoice(), steady_update_s=60)
+    found = windows(items)
+    assert [opened.update for opened in of(WindowOpened, items)] == [False] + [True] * (len(found) - 1)
+    assert [w.end for w in found[:-1]] == ["steady"] * (len(found) - 1)
     assert [w.kind for w in found] == ["sound"] * len(found)
     assert 3 <= len(found) <= 4
     assert all(later.start_s - w.start_s > 55 for w, later in pairwise(found))
@@ -249,3 +252,14 @@ def test_a_short_word_in_a_loud_place_is_kept_by_a_profile_that_ignores_sounds()
     wave = np.concatenate((silence(2), melody(2), silence(2)))
     (heard,) = windows(hear(wave, VoiceWithin((2.1, 2.5)), sounds=False))
     assert heard.start_s < 2
+
+
+def test_babble_behind_the_talker_ends_the_window_when_they_stop():
+    rng = np.random.default_rng(5)
+    syllables = np.repeat(rng.uniform(0.2, 1.0, 200), 1600)  # a level that moves, ten times a second
+    wave = (tone(20, 0.02, 700) * syllables).astype(np.float32)
+    wave[12 * SAMPLE_RATE : 15 * SAMPLE_RATE] += tone(3, 0.1)  # some 14 dB above it
+    found = windows(hear(wave, VoiceWithin((0, 1e9))))
+    talked = next(w for w in found if w.start_s < 12.2 and w.start_s + w.duration_s > 14.9)
+    assert talked.end == "silence"
+    assert talked.start_s + talked.duration_s == pytest.approx(15.8, abs=0.3)

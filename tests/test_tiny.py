@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from tests.conftest import ROOT, SHARED, needs_shared, tone
 
@@ -149,10 +150,22 @@ def test_a_second_question_reads_its_own_words_only(model, monkeypatch):
 
 
 def test_many_files_are_answered_like_each_alone(model):
-    files = [EXAMPLES / name for name in ("crow.flac", "please-try-later.wav", "drums.flac")]
-    together = dict(model.ask_many(files, "Transcribe the speech.", batch=2))
-    assert together[1] == model.ask(files[1], "Transcribe the speech.")
-    assert sorted(together) == [0, 1, 2]
+    files = [EXAMPLES / name for name in ("crow.flac", "please-try-later.wav", "drums.flac", "say-your-name.wav")]
+    together = dict(model.ask_many(files, "Transcribe the speech.", batch=3))
+    assert [together[index] for index in range(4)] == [model.ask(file, "Transcribe the speech.") for file in files]
+
+
+def test_clips_heard_together_are_heard_as_each_alone_to_the_bit(model):
+    waves = [tone(seconds) for seconds in (0.4, 2.9, 1.3)]
+    for alone, together in zip(map(model.encode, waves), model.encode_many(waves), strict=True):
+        assert torch.equal(alone.tokens, together.tokens)
+        assert alone.seconds == together.seconds
+
+
+def test_windows_asked_about_before_and_fresh_ones_are_answered_together(model):
+    heard = [model.encode(tone(seconds)) for seconds in (1.0, 2.0, 3.0)]
+    wanted = ["".join(model.stream(clip, "Describe the sound.")).strip() for clip in heard]
+    assert model.answer_many([model.encode(tone(1.0)), *heard[1:]], "Describe the sound.") == wanted
 
 
 def test_int8_hears_the_same_words_as_float32(model):

@@ -1,15 +1,18 @@
 """Training data: corpora in their own layouts, bad manifests told with their line, sets that are made once."""
 
 import json
+import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from salmonn_core.errors import UserError
 from salmonn_core.training.config import Corpus, PrepareConfig
 from salmonn_core.training.corpora import entries
-from salmonn_core.training.corpus import load_clips
+from salmonn_core.training.corpus import WHOLE, Clip, cut, load_clips
 from salmonn_core.training.manifests import check_audio, read_clip, read_manifest
 
 
@@ -96,8 +99,6 @@ def test_official_annotations_and_json_lines_say_the_same(tmp_path):
 
 
 def test_a_question_of_the_manifest_is_asked_and_answered_with_its_text(tmp_path):
-    import random
-
     from salmonn_core.training.tasks import draw
 
     (tmp_path / "o.jsonl").write_text('{"path": "a.wav", "text": "Yes.", "task": "QA", "Q": "Are there two?"}\n')
@@ -175,3 +176,135 @@ def test_rendered_music_is_what_its_facts_say(tmp_path):
     assert all(row["instruments"][0] in row["caption"] and row["tempo"] in row["caption"].lower() for row in rows)
     assert all(np.abs(read_clip(row["path"])).max() > 0.5 for row in rows)
     assert len({row["caption"] for row in rows}) == 2
+
+
+@pytest.fixture
+def heard(tmp_path):
+    """Manifest rows of short sounds and of two voices."""
+    for name in ("dog", "rain", "cow", "her", "him"):
+        soundfile.write(tmp_path / f"{name}.wav", np.random.default_rng(len(name)).normal(0, 0.1, 16000), 16000)
+    row = {"duration_s": 1.0, "source": "s", "license": "CC0"}
+    sounds = [
+        row | {"path": str(tmp_path / f"{n}.wav"), "kind": "event", "labels": [label], "caption": label}
+        for n, label in (("dog", "dog bark"), ("rain", "rain"), ("cow", "cow moo"))
+    ]
+    voices = [
+        row | {"path": str(tmp_path / f"{n}.wav"), "text": "turn the light on", "speaker": f"kokoro:{voice}"}
+        for n, voice in (("her", "af_bella"), ("him", "bm_george"))
+    ]
+    return voices, sounds
+
+
+def test_the_answer_of_every_scene_is_true_of_its_clips(heard):
+    from salmonn_core.training.scenes import MAKERS, NUMBERS
+
+    voices, sounds = heard
+    asked = {}
+    for maker in MAKERS:
+        for seed in range(40):
+            parts, question, answer = maker(voices, sounds, random.Random(seed))
+            labels = [p["labels"][0] if "labels" in p else "words" for p in parts]
+            asked.setdefault(maker.__name__, set()).add(answer)
+            if "how many" in question.lower():
+                assert answer == NUMBERS[len(set(labels))]
+            elif question.startswith("Is the"):
+                first, second = question[7:-1].split(" before or after the ")
+                assert answer == ("before" if labels.index(first) < labels.index(second) else "after")
+            elif "words before or after" in question:
+                assert answer == ("before" if labels[0] == "words" else "after")
+            elif "first or last" in question or question.startswith("Which sound comes first"):
+                assert answer == labels[0]
+            elif question.startswith("Which sound"):
+                assert answer in set(labels) - {"words"}
+            elif question.startswith("Who"):
+                assert answer == {"her": "woman", "him": "man"}[Path(parts[0]["path"]).stem]
+            else:
+                assert answer in ("turn", "on")
+    assert all(len(answers) > 1 for answers in asked.values())  # never the same answer to a question
+
+
+def test_scenes_are_written_as_an_official_manifest_and_read_back(heard, tmp_path):
+    from salmonn_core.training.config import PrepareConfig
+    from salmonn_core.training.prepare import prepare
+
+    voices, sounds = heard
+    for name, rows in (("voices", voices), ("sounds", sounds)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    out = tmp_path / "set"
+    config = {"out": out, "scenes": [
+        {"name": "scenes", "speech": tmp_path / "voices.jsonl", "sounds": tmp_path / "sounds.jsonl", "count": 14},
+        {"name": "over", "aloud": tmp_path / "voices.jsonl", "sounds": tmp_path / "sounds.jsonl", "count": 3},
+    ]}  # fmt: skip
+    prepare(PrepareConfig.model_validate(json.loads(json.dumps(config, default=str))))
+    clips = load_clips([out / "scenes.jsonl", out / "over.jsonl"])
+    assert {c.task for c in clips} == {"QA", "co_reasoning"}
+    longest = max((c for c in clips if c.task == "QA"), key=lambda c: c.path.count("\n"))
+    assert len(read_clip(longest.path)) > 2 * 16000
+    over = next(c for c in clips if c.task == "co_reasoning")
+    assert (over.row["text"], over.row["said"]) == (over.row["background"][0], "turn the light on")
+
+
+def test_a_schema_is_asked_under_many_names_and_its_answer_fits_the_speech():
+    from salmonn_core.training.slots import slot_example
+
+    row = {"slots": [["house_place", "kitchen"], ["device_type", "lights"]]}
+    clip = Clip("a.wav", "speech", "turn off the lights in the kitchen", "", row)
+    drawn = [slot_example(clip, random.Random(seed)) for seed in range(60)]
+    records = [json.loads(answer) for _, answer in drawn]
+    assert {"house place", "room"} <= {name for record in records for name in record}
+    for (instruction, _), record in zip(drawn, records, strict=True):
+        assert {v for v in record.values() if v} == {"kitchen", "lights"}
+        assert all(name in instruction for name in record)
+    assert any(None in record.values() for record in records)
+    assert any("(" in instruction.split("Fields:")[1] for instruction, _ in drawn)  # with values to choose from
+
+
+def test_an_unseen_schema_has_names_that_training_never_asks_for():
+    from salmonn_core.training.slots import FEW_VALUES, OTHER_NAMES, SLOT_NAMES, UNSEEN_NAMES, unseen_schema
+
+    asked = {name.replace("_", " ") for name in (*SLOT_NAMES, *OTHER_NAMES, *FEW_VALUES)}
+    asked |= {other for names in OTHER_NAMES.values() for other in names}
+    assert set(UNSEEN_NAMES) == set(FEW_VALUES)
+    assert not asked & set(UNSEEN_NAMES.values())
+    clip = Clip("a.wav", "speech", "a taxi please", "", {"slots": [["transport_type", "Taxi"], ["city", "Rome"]]})
+    fields, record = unseen_schema(clip)
+    assert record == {"ride": "taxi", "daytime": None}
+    assert "taxi" in fields["ride"]
+    assert unseen_schema(Clip("a.wav", "speech", "rome", "", {"slots": [["city", "Rome"]]})) == ({}, {})
+
+
+def test_a_cut_clip_keeps_both_encoders_in_step():
+    pair = (torch.arange(240.0)[:, None], torch.arange(30.0)[:, None])
+    speech, audio = cut(pair, (0.25, 0.75))
+    assert len(speech) == 120
+    assert abs(len(audio) - 15) <= 1
+    assert float(audio[0, 0]) / 30 == pytest.approx(float(speech[0, 0]) / 240, abs=0.02)
+    assert cut(pair, WHOLE) is pair
+    assert cut(pair, (0.5, 0.55)) is pair  # too short to be a sound
+
+
+def test_a_caption_that_does_not_name_its_sound_is_told_the_name():
+    from salmonn_core.training.tasks import naming_caption
+
+    def caption(text, labels):
+        return naming_caption(Clip("a.wav", "event", labels[0], text, {"labels": labels}))
+
+    assert caption("A bird chirps.", ["bird song"]) == "A bird chirps (bird song)."
+    assert caption("A dog is barking.", ["dog bark"]) == "A dog is barking."
+
+
+def test_only_words_that_were_spoken_are_spelled_beside_the_llm():
+    from types import SimpleNamespace
+
+    from salmonn_core.training.tasks import Example
+    from salmonn_core.training.trainee import Trainee
+
+    pieces = SimpleNamespace(ids=lambda text: [7] + [1] * len(text.split()))  # even nothing has its space
+    trainee = SimpleNamespace(pieces=pieces, head=SimpleNamespace(class_of={7: 1, 1: 2}), llm=object())
+
+    def spelled(kind, text):
+        return Trainee.spelling(trainee, Example(Clip("a.wav", kind, text, "", {}), "asr", "", ""))
+
+    assert spelled("speech", "go on") == [7, 1, 1]
+    assert spelled("speech", "") == []
+    assert spelled("event", "dog bark") == []

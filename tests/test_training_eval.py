@@ -38,6 +38,7 @@ def right(clip, task):
         "kind": {"event": "sound"}.get(clip.kind, clip.kind),
         "slots": '{"time": "six"}',
         "QA": "It was Shakespeare.",
+        "label": "crying baby",
         "audiocaption": "A baby is crying.",
         "music_description": "Slow music on a flute.",
         "story": "The baby was crying all night long, and nobody in the old house could find out why it did.",
@@ -48,7 +49,7 @@ def test_a_model_that_is_right_scores_right(manifest):
     found = table(manifest, right)
     assert found.pop(("transcribe", "WER")).value == 0
     assert {score.value for score in found.values()} == {1.0}
-    assert len(found) == 10
+    assert len(found) == 13
 
 
 def test_a_model_that_says_anything_scores_nothing(manifest):
@@ -103,3 +104,16 @@ def test_assistant_eval_measures_a_manifest(manifest, monkeypatch, capsys):
     assert rows["speech, sound or music", "accuracy"]["value"] == 0.5
     assert rows["spoken questions", "following rate"]["value"] == 0
     assert rows["transcribe", "WER"]["clips"] == 2
+
+
+def test_the_cascade_is_asked_only_what_is_asked_aloud(manifest):
+    from salmonn_core.training.evaluate import CASCADE, chosen, measure_cascade
+
+    path = manifest.parent / "more.jsonl"
+    scene = {"path": "a.wav", "task": "QA", "Q": "Which sound comes last?", "text": "rain"}
+    aloud = {"path": "a.wav", "task": "co_reasoning", "text": "rain", "said": "what is that"}
+    path.write_text(manifest.read_text() + json.dumps(scene) + "\n" + json.dumps(aloud) + "\n")
+    found = measure_cascade("m", chosen(path, None, seed=0), lambda _: "Shakespeare, I think.", seed=0)
+    scores = {(s.task, s.measure): (s.value, s.clips) for s in found}
+    assert scores[f"spoken questions ({CASCADE})", "right on the key"] == (1.0, 1)
+    assert scores[f"co-reasoning ({CASCADE})", "right on the key"] == (0.0, 1)

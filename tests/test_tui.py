@@ -15,7 +15,7 @@ from tests.screening import app, shown, toasts, until
 
 async def test_what_was_heard_and_answered_is_on_the_screen(profile):
     screen = app(profile, FakeCore("a dog ", "barks"))
-    async with screen.run_test(size=(120, 40)) as pilot:
+    async with screen.run_test(size=(200, 40)) as pilot:
         await until(pilot, lambda: "first token" in shown(screen, StatusLine))
         turn = shown(screen, TurnView)
         assert "a dog barks" in turn
@@ -88,7 +88,7 @@ async def test_while_talking_silence_ends_no_window_and_the_second_press_does(pr
 
 async def test_s_lets_another_skill_answer_speech(profile):
     screen = app(profile, FakeCore(), silence(1))
-    async with screen.run_test() as pilot:
+    async with screen.run_test(size=(200, 40)) as pilot:
         await until(pilot, lambda: "listening" in shown(screen, StatusLine))
         before = shown(screen, StatusLine)
         await pilot.press("s")

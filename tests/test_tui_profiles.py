@@ -56,7 +56,7 @@ async def listening(pilot, screen):
 
 async def test_choosing_a_profile_shows_what_changes_and_enter_switches(profile):
     screen = app(profile, FakeCore("yes"), silence(0.1), watched="default")
-    async with screen.run_test(size=(120, 40)) as pilot:
+    async with screen.run_test(size=(200, 40)) as pilot:
         await listening(pilot, screen)
         assert "profile default (bundled)" in shown(screen, StatusLine)
         await pilot.press("o")
@@ -72,7 +72,7 @@ async def test_choosing_a_profile_shows_what_changes_and_enter_switches(profile)
 async def test_an_edit_of_the_file_is_taken_over_and_an_invalid_one_is_not(write):
     write("mine", "extends: default\n")
     screen = app(load("mine"), FakeCore("yes"), silence(0.1), watched="mine")
-    async with screen.run_test(size=(120, 40)) as pilot:
+    async with screen.run_test(size=(200, 40)) as pilot:
         await listening(pilot, screen)
         assert "profile mine (yours)" in shown(screen, StatusLine)
         write("mine", "extends: default\nhearing: {end_silence_s: 1.25}\n")
@@ -95,7 +95,7 @@ async def test_a_new_model_loads_while_the_old_one_answers(profile):
         return Turns(old if wanted.core.model == "salmonn-tiny" else new, PluginHost(wanted, report), wanted)
 
     screen = app(profile, old, silence(0.1), load_turns=load_turns)
-    async with screen.run_test(size=(120, 40)) as pilot:
+    async with screen.run_test(size=(200, 40)) as pilot:
         await listening(pilot, screen)
         screen._switch(changed(profile, "core", model="other"))
         await until(pilot, lambda: "loading other, salmonn-tiny answers until then" in shown(screen, StatusLine))
@@ -117,7 +117,7 @@ async def test_a_model_that_does_not_load_leaves_the_old_one_in_force(profile):
         return Turns(FakeCore("yes"), PluginHost(wanted, report), wanted)
 
     screen = app(profile, FakeCore(), silence(0.1), load_turns=load_turns)
-    async with screen.run_test(size=(120, 40)) as pilot:
+    async with screen.run_test(size=(200, 40)) as pilot:
         await listening(pilot, screen)
         screen._switch(changed(profile, "core", model="other"))
         await until(pilot, lambda: "no such model" in toasts(screen))
@@ -126,7 +126,7 @@ async def test_a_model_that_does_not_load_leaves_the_old_one_in_force(profile):
 
 async def test_another_device_goes_on_with_the_numbers(profile):
     screen = app(profile, FakeCore("yes"), SAYINGS)
-    async with screen.run_test(size=(120, 40)) as pilot:
+    async with screen.run_test(size=(200, 40)) as pilot:
         await until(pilot, lambda: screen.selected == 2)
         screen.use_device("3")
         await until(pilot, lambda: "device microphone 3" in shown(screen, StatusLine))
@@ -135,7 +135,7 @@ async def test_another_device_goes_on_with_the_numbers(profile):
 
 async def test_the_palette_finds_profiles_skills_devices_and_plugins(profile):
     screen = app(profile, FakeCore("yes"), silence(0.1))
-    async with screen.run_test(size=(120, 40)) as pilot:
+    async with screen.run_test(size=(200, 40)) as pilot:
         await listening(pilot, screen)
         await pilot.press("ctrl+p")
         await until(pilot, lambda: screen.microphones)

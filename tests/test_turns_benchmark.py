@@ -1,16 +1,18 @@
 """The set and the arithmetic of the turn-taking benchmark."""
 
+import argparse
 import json
 
 import numpy as np
 import pytest
 import soundfile
 
+from assistant.errors import UserError
 from assistant.profile import HearingSettings
 from assistant.records import SAMPLE_RATE
 from benchmarks.noises import STEADY, steady
-from benchmarks.turn_set import Track, Utterance, tracks, voiced_steps
-from benchmarks.turns import Window, cut_windows, false_opens, judge, summary, table
+from benchmarks.turn_set import Track, TurnSet, Utterance, voiced_steps
+from benchmarks.turns import Window, cut_windows, false_opens, judge, measure, summary, table
 from tests.conftest import ROOT, LoudIsVoice, silence, tone
 
 
@@ -98,13 +100,13 @@ def pack(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_set_and_another_seed_another(pack):
-    one, again, other = (next(tracks(pack, "report", seed, 0.1)) for seed in (1, 1, 2))
+    one, again, other = (TurnSet(pack, "report", seed, 0.1).track(0) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.samples, again.samples)
     assert one.utterances == again.utterances != other.utterances
 
 
 def test_the_truth_is_where_the_voice_is(pack):
-    heard = next(tracks(pack, "tune", 1, 0.1))
+    heard = TurnSet(pack, "tune", 1, 0.1).track(0)
     for said in heard.utterances:
         middle = heard.samples[int((said.onset_s + 0.1) * SAMPLE_RATE) : int((said.end_s - 0.1) * SAMPLE_RATE)]
         before = heard.samples[int((said.onset_s - 0.3) * SAMPLE_RATE) : int((said.onset_s - 0.05) * SAMPLE_RATE)]
@@ -114,3 +116,24 @@ def test_the_truth_is_where_the_voice_is(pack):
 def test_the_published_table_is_what_the_published_measurement_says():
     results = json.loads((ROOT / "docs/turns.json").read_text())["results"]
     assert table(results) in (ROOT / "docs/turn-taking.md").read_text()
+
+
+def test_a_run_that_was_cut_off_goes_on_and_one_of_another_gate_is_refused(pack, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    about = {"folder": pack, "half": "report", "seed": 1, "scale": 0.01, "set": [], "verbose": False, "resume": rows}
+    arguments = argparse.Namespace(**about, presets=["normal"], detectors=["webrtc"])
+    whole = measure(arguments)
+    lines = rows.read_text().splitlines(keepends=True)
+    assert len(lines) == 1 + len(TurnSet(pack, "report", 1, 0.01))
+    rows.write_text("".join(lines[:9]))
+    assert measure(arguments) == whole
+    arguments.seed = 2
+    with pytest.raises(UserError, match="of another run"):
+        measure(arguments)
+
+
+def test_the_published_set_is_large_enough_for_what_is_said_of_it():
+    results = json.loads((ROOT / "docs/turns.json").read_text())["results"]
+    normal = next(r for r in results if (r["preset"], r["detector"]) == ("normal", "webrtc"))
+    assert normal["at_10_db_or_better"]["opened"] >= 500
+    assert normal["false_opens"]["steady noise"]["hours"] >= 3

@@ -6,6 +6,7 @@ stands far above the fan in its own bands.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,19 +32,20 @@ _SCALE = 2.0 / (FRAME_SAMPLES * float(np.sum(_WINDOW**2)))
 def level_dbfs(samples: np.ndarray) -> float:
     """Root mean square in dB below full scale."""
     power = float(np.dot(samples, samples)) / len(samples) if len(samples) else 0.0
-    return 10.0 * float(np.log10(power)) if power > 1e-10 else SILENCE_DBFS
+    return 10.0 * math.log10(power) if power > 1e-10 else SILENCE_DBFS
 
 
 def band_levels(frame: np.ndarray) -> np.ndarray:
     """(480,) float32 to (20,) dB below full scale, each never under -100."""
-    power = np.abs(np.fft.rfft(frame * _WINDOW)) ** 2
+    spectrum = np.fft.rfft(frame * _WINDOW)
+    power = spectrum.real**2 + spectrum.imag**2
     return 10.0 * np.log10(np.add.reduceat(power, EDGES) * _SCALE + 1e-10)
 
 
 def novelty_db(levels: np.ndarray, floor: np.ndarray) -> float:
     """How far the bands that stand out most do so: (21,) dB over (21,) dB, of which the first is no band."""
-    above = (levels - floor)[1:]
-    return float(np.partition(above, BANDS - STRONGEST)[-STRONGEST:].mean())
+    above = sorted((levels - floor).tolist()[1:])
+    return float(sum(above[-STRONGEST:]) / STRONGEST)
 
 
 @dataclass(frozen=True)

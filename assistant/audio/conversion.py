@@ -52,6 +52,9 @@ class Converter:
         mono = np.ascontiguousarray(self._picker.pick(block))
         if self._stream is not None:
             mono = self._stream.resample_chunk(mono)
+        if not len(self._rest) and len(mono) == FRAME_SAMPLES:
+            yield mono
+            return
         self._rest = np.concatenate((self._rest, mono))
         whole = len(self._rest) // FRAME_SAMPLES * FRAME_SAMPLES
         frames, self._rest = self._rest[:whole].reshape(-1, FRAME_SAMPLES), self._rest[whole:]

@@ -35,13 +35,14 @@ class SteadySound:
         """A window opens."""
         self._sum[:], self._squares[:], self._most[:], self._n = 0.0, 0.0, SILENCE_DBFS, 0
 
-    def hear(self, heard: Heard) -> None:
+    def hear(self, heard: Heard, in_window: bool) -> None:
         """Once a frame, after `Background.hear`."""
-        levels = self._background.smooth
-        self._sum += levels
-        self._squares += levels * levels
-        np.maximum(self._most, levels, out=self._most)
-        self._n += 1
+        if in_window:
+            levels = self._background.smooth
+            self._sum += levels
+            self._squares += levels * levels
+            np.maximum(self._most, levels, out=self._most)
+            self._n += 1
         if self.on:
             self._since += 1
             self._gone = self._gone + 1 if heard.level_dbfs < self._level - GONE_DB else 0

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assistant.commands.output import print_json, print_rows
 from assistant.core import Core, load_core
 from assistant.errors import UserError
 from assistant.profile import load
 from assistant.records import GenerationSettings, Prompt
+
+if TYPE_CHECKING:
+    from salmonn_core.training.measure import Question
 
 
 def run(manifest: str, profile: str, limit: int | None, as_json: bool) -> None:
@@ -46,7 +49,7 @@ def run(manifest: str, profile: str, limit: int | None, as_json: bool) -> None:
     )
 
 
-def asker(core: Core, lora_scale: float) -> Callable[[str, str, str | None, int], str]:
+def asker(core: Core, lora_scale: float) -> Callable[[str, Question], str]:
     """The profile's model as the evaluation asks it: greedy; a file is encoded once for all its questions."""
 
     from salmonn_core.training.manifests import read_clip
@@ -55,8 +58,8 @@ def asker(core: Core, lora_scale: float) -> Callable[[str, str, str | None, int]
     def heard(path: str) -> Any:
         return core.encode(read_clip(path))
 
-    def ask(path: str, instruction: str, pattern: str | None, limit: int) -> str:
-        prompt = Prompt(instruction, GenerationSettings(max_new_tokens=limit, pattern=pattern, lora_scale=lora_scale))
+    def ask(path: str, question: Question) -> str:
+        prompt = Prompt(question.instruction, GenerationSettings(**question.options, lora_scale=lora_scale))
         return "".join(core.stream(heard(path), prompt)).strip()
 
     return ask

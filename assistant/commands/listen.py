@@ -13,35 +13,66 @@ from assistant.commands.keeping import keeping
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_source, make_turns
 from assistant.events import (
+    ActionTaken,
     DeviceStateChanged,
+    EarsChanged,
     ErrorRaised,
     Event,
+    FramesDropped,
     LevelMeasured,
     Listening,
+    PanelsChanged,
+    PluginDisabled,
+    PluginPrinted,
+    PluginReloaded,
     Responded,
     TokenGenerated,
     WindowClosed,
+    WindowDropped,
 )
-from assistant.profile import load
+from assistant.lines import action_lines, one_line, panel_lines, record_lines
+from assistant.profile import Profile, load
 from assistant.recording import unhurried
 from assistant.session import Session
 
 
 def print_event(event: Event) -> None:
-    """What a person wants to read of an event."""
-    if isinstance(event, Listening):
-        print(f"listening to {event.source} ({event.model}, profile {event.profile}); Ctrl-C stops", file=sys.stderr)
-    elif isinstance(event, WindowClosed):
-        print(f"\n[{event.start_s:.1f} s, {event.kind}, {event.duration_s:.1f} s] ", end="", flush=True)
+    """What a person wants to read of an event: answers on stdout, everything around them on stderr."""
+    if isinstance(event, WindowClosed):
+        goes_on = ", goes on" if event.reason == "steady" else ""
+        print(f"\n[{event.start_s:.1f} s, {event.kind}, {event.duration_s:.1f} s{goes_on}] ", end="", flush=True)
     elif isinstance(event, TokenGenerated):
         print(event.text, end="", flush=True)
     elif isinstance(event, Responded):
-        slots = f"\n{dict(event.response.slots)}" if event.response.slots is not None else ""
-        print(slots, flush=True)
-    elif isinstance(event, DeviceStateChanged):
-        complain(f"microphone {event.state}: {event.device} ({event.reason})")
-    elif isinstance(event, ErrorRaised):
-        complain(event.message)
+        slots = event.response.slots
+        print("".join(f"\n  {line}" for line in record_lines(slots)) if slots is not None else "", flush=True)
+    elif isinstance(event, ActionTaken):
+        print("\n".join(f"  {line}" for line in action_lines(event)), flush=True)
+    elif isinstance(event, PanelsChanged):
+        lines = [line for _, title, rows in event.panels for line in panel_lines(title, rows)]
+        print("\n".join(f"  | {line}" for line in lines), flush=True)
+    elif isinstance(event, EarsChanged):
+        complain(event.change.replace("_", " "))
+    elif said := aside(event):
+        print(said, file=sys.stderr) if isinstance(event, Listening) else complain(said)
+
+
+ASIDES: dict[type[Event], str] = {
+    Listening: "listening to {0.source} ({0.model}, profile {0.profile}); Ctrl-C stops",
+    DeviceStateChanged: "microphone {0.state}: {0.device} ({0.reason})",
+    ErrorRaised: "{0.message}",
+    PluginDisabled: "plugin {0.plugin} is off for this session: {0.reason}",
+    PluginReloaded: "plugin {0.plugin} was read again: its file was saved",
+    PluginPrinted: "plugin {0.plugin} printed: {0.text}",
+    WindowDropped: "window {0.window} is not answered: {0.reason}",
+    FramesDropped: "{0.count} blocks of sound were lost: the machine is too busy",
+}
+
+
+def aside(event: Event) -> str | None:
+    """What is worth a line beside the answers."""
+    words = ASIDES.get(type(event))
+    return one_line(words.format(event)) if words else None
 
 
 def run(
@@ -52,35 +83,62 @@ def run(
     if record is not None:
         chosen = unhurried(chosen)
     lock = threading.Lock()
+    panels: list[object] = []  # those that were shown last; people need not read them again after every answer
 
     def show(event: Event) -> None:
         if isinstance(event, LevelMeasured):
             return
         with lock:
+            if isinstance(event, PanelsChanged) and not as_json:
+                if event.panels in panels:
+                    return
+                panels[:] = [event.panels]
             print_json(event.as_dict()) if as_json else print_event(event)
 
     source = make_source(input_, chosen)
+    if not source.live:
+        chosen = openly(chosen)
     with keeping(chosen, source, show, record) as kept:
         turns = make_turns(chosen, lambda name, message: kept.emit(ErrorRaised(source=name, message=message)))
         kept.attach(turns)
         detector = kept.tap(make_detector(chosen.hearing))
         session = Session(kept.source, detector, turns, kept.emit)
-        _listen(session, seconds)
+        try:
+            _listen(session, seconds, by_key=input_ != "-")
+        finally:
+            turns.close(kept.emit)
     if session.reason == "interrupted":
         complain("interrupted")
         sys.exit(130)
 
 
-def _listen(session: Session, seconds: float | None) -> None:
-    """Until the input ends, the time is up or a signal comes."""
+def openly(profile: Profile) -> Profile:
+    """The profile for a file or a pipe, in which nobody presses a key to talk."""
+    if profile.hearing.mode == "open":
+        return profile
+    complain("nobody presses to talk in a file: all of it is heard (hearing.mode is for the microphone)")
+    return profile.model_copy(update={"hearing": profile.hearing.model_copy(update={"mode": "open"})})
+
+
+def _listen(session: Session, seconds: float | None, by_key: bool) -> None:
+    """Until the input ends, the time is up or a signal comes; Enter and SIGUSR1 are the talk key."""
 
     def interrupted(_signal: int, _frame: FrameType | None) -> None:
         session.stop("interrupted")
 
     signal.signal(signal.SIGINT, interrupted)
     signal.signal(signal.SIGTERM, interrupted)
+    if hasattr(signal, "SIGUSR1"):  # for a hotkey of the desktop
+        signal.signal(signal.SIGUSR1, lambda _signal, _frame: session.toggle_talk())
+    if by_key and sys.stdin is not None and sys.stdin.isatty():
+        threading.Thread(target=_toggle_at_enter, args=(session,), name="keys", daemon=True).start()
     timer = threading.Timer(seconds, session.stop, ("time is up",)) if seconds else None
     if timer:
         timer.daemon = True
         timer.start()
     session.run()
+
+
+def _toggle_at_enter(session: Session) -> None:
+    while sys.stdin.readline():
+        session.toggle_talk()

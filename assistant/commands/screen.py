@@ -47,10 +47,11 @@ def run(profile: str, input_: str | None, safe: bool) -> None:
         raise UserError(app.failure)
 
 
-def kept_in_words(profile: Profile) -> str:
-    """What a profile keeps, for the status line."""
-    kept = [
-        name for name, wanted in (("text", profile.history.keep_text), ("sound", profile.history.keep_audio)) if wanted
-    ]
-    days = f" for {profile.history.days} days" if profile.history.days else ""
-    return f"{' and '.join(kept)} kept here{days}" if kept else "nothing is kept"
+def kept_in_words(profile: Profile) -> tuple[str, ...]:
+    """What a profile keeps, for the status line, from long to short."""
+    history = profile.history
+    kept = [name for name, wanted in (("text", history.keep_text), ("sound", history.keep_audio)) if wanted]
+    if not kept:
+        return "nothing is kept", "not kept"
+    days = f" for {history.days} days" if history.days else ""
+    return f"{' and '.join(kept)} kept here{days}", f"{'+'.join(kept)} kept"

@@ -111,7 +111,7 @@ class Calls:
 
     def _collect_prints(self, state: PluginState, worker: Worker) -> None:
         while worker.printed:
-            self.events.append(PluginPrinted(plugin=state.name, text=worker.printed.pop(0).text))
+            self.events.append(PluginPrinted(plugin=state.name, text=worker.printed.pop(0).text.rstrip()))
 
     def _judge(self, state: PluginState, hook: str, call: Call) -> Any:
         problem = self._problem(hook, call)

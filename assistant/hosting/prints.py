@@ -13,16 +13,16 @@ _thread = threading.local()
 _lock = threading.Lock()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Printed:
-    """One piece of text that a plugin printed."""
+    """One line that a plugin printed; it grows until its end comes, as `print` writes its arguments one by one."""
 
     text: str
 
     @staticmethod
     def of_this_thread(collected: list[Printed]) -> None:
         """From now on what this thread prints goes to that list."""
-        _thread.collected = collected
+        _thread.collected, _thread.line = collected, None
 
 
 class _Router:
@@ -35,8 +35,13 @@ class _Router:
         collected: list[Printed] | None = getattr(_thread, "collected", None)
         if collected is None:
             return self._stream.write(text)
-        if text.strip() and len(collected) < MOST:
-            collected.append(Printed(text[:LONGEST].rstrip()))
+        line: Printed | None = _thread.line
+        if line is not None:
+            line.text = (line.text + text)[:LONGEST]
+        elif text.strip() and len(collected) < MOST:
+            line = Printed(text[:LONGEST])
+            collected.append(line)
+        _thread.line = None if text.endswith("\n") else line
         return len(text)
 
     def __getattr__(self, name: str) -> Any:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from textual import work
 from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.containers import Container
+from textual.containers import Container, Vertical
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
@@ -17,13 +18,17 @@ from assistant import keys
 from assistant.audio.source import Source
 from assistant.errors import UserError
 from assistant.events import (
+    ActionTaken,
     DeviceStateChanged,
     ErrorRaised,
     Event,
     FramesDropped,
     LevelMeasured,
     Listening,
+    PanelsChanged,
     PluginDisabled,
+    PluginPrinted,
+    PluginReloaded,
     Responded,
     Stopped,
     TurnStarted,
@@ -36,17 +41,18 @@ from assistant.profile_watch import ProfileWatch, origin
 from assistant.tui.loop import Loop
 from assistant.tui.messages import Happened, LoopEnded, ProfileSwitched, SwitchFailed, WindowHeard
 from assistant.tui.palette import commands
+from assistant.tui.plugin_views import PluginViews
 from assistant.tui.screens import ChooseProfile, FirstRun, Help
 from assistant.tui.services import Microphone, Services
-from assistant.tui.widgets import Caption, Conversation, LevelMeter, StatusLine, WindowStrip
-from assistant.tui.window_actions import WindowActions
-from assistant.tui.wording import latency
+from assistant.tui.widgets import Caption, Conversation, LevelMeter, PanelBoard, StatusLine, WindowStrip
+from assistant.tui.widgets.status import Forms
+from assistant.tui.wording import latency_forms
 
 METER_EVERY = 4  # frames of 30 ms: about eight updates a second
 WATCH_EVERY_S = 1.0
 
 
-class AssistantApp(WindowActions):
+class AssistantApp(PluginViews):
     """Listens from start to end; every key has its place in `assistant.keys`.
 
     Args:
@@ -56,7 +62,7 @@ class AssistantApp(WindowActions):
 
     CSS_PATH = Path(__file__).with_name("app.tcss")
     TITLE = "assistant"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual's own form
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (140, "-broad")]  # noqa: RUF012 - Textual's own form
     VERTICAL_BREAKPOINTS = [(0, "-short"), (18, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(key.key, key.action, key.label, show=key.footer, id=key.action, tooltip=key.does) for key in keys.KEYS
@@ -80,7 +86,9 @@ class AssistantApp(WindowActions):
         yield Static("Loading the model...", id="hint", markup=False)
         with Container(id="body"):
             yield Conversation(id="conversation")
-            yield WindowStrip(id="strip")
+            with Vertical(id="side"):
+                yield WindowStrip(id="strip")
+                yield PanelBoard(id="panels")
         yield Caption(id="caption")
         yield Footer(show_command_palette=False)  # it is among the keys already
 
@@ -160,14 +168,14 @@ class AssistantApp(WindowActions):
         if handler := _HANDLERS.get(type(event)):
             handler(self, event)
 
-    def _status(self, **parts: str) -> None:
+    def _status(self, **parts: str | Forms) -> None:
         self.query_one(StatusLine).show(**parts)
 
     def _show_profile(self) -> None:
         core = self.profile.core
         self._status(
             profile=origin(self._watch.name) if self._watch else self.profile.name,
-            core=f"{core.model} on {core.device}, {core.precision}",
+            core=(f"core {core.model} on {core.device}, {core.precision}", core.model, ""),
             skill=self.profile.answer.speech,
             privacy=self.services.privacy(self.profile),
         )
@@ -204,23 +212,16 @@ class AssistantApp(WindowActions):
             tile.show(kind=event.kind)
 
     def _show_response(self, event: Responded) -> None:
-        self._status(state=self._state, latency=latency(event.response.timings_ms).plain)
+        self._status(state=self._state, latency=latency_forms(event.response.timings_ms))
 
     def _show_dropped_frames(self, event: FramesDropped) -> None:
         self.notify(f"{event.count} blocks of sound were lost: the machine is too busy", severity="warning")
 
-    def _show_error(self, event: ErrorRaised) -> None:
-        self.notify(event.message, title=event.source, severity="error", markup=False)
-
-    def _show_disabled(self, event: PluginDisabled) -> None:
-        self.notify(event.reason, title=f"plugin {event.plugin} is off", severity="error", markup=False)
-
     def _show_device(self, event: DeviceStateChanged) -> None:
-        self._state = "listening" if event.state == "active" else f"microphone {event.state}"
-        self._status(state=self._state, device=event.device)
-        if event.state != "active":
-            title = f"microphone {event.state}"
-            self.notify(f"{event.device}: {event.reason}", title=title, severity="warning", markup=False)
+        away = "" if event.state == "active" else f"microphone {event.state}"
+        self._status(away=away, device=event.device)
+        if away:
+            self.notify(f"{event.device}: {event.reason}", title=away, severity="warning", markup=False)
 
     def _show_stopped(self, event: Stopped) -> None:
         self._state = f"stopped: {event.reason}"
@@ -265,6 +266,11 @@ class AssistantApp(WindowActions):
             answer = turns.profile.answer.model_copy(update={"speech": name})
             turns.profile = turns.profile.model_copy(update={"answer": answer})
             self._status(skill=name)
+
+    def notify(self, message: str, *, title: str = "", severity: SeverityLevel = "information", **more: Any) -> None:
+        """A toast; how bad it is stands in its title too, not in its colour alone."""
+        word = "" if severity == "information" else f"{severity}: " if title else severity
+        super().notify(message, title=f"{word}{title}", severity=severity, **more)
 
     def action_captions(self) -> None:
         self._draw_captions(not self.has_class("-captions"))
@@ -313,7 +319,8 @@ class AssistantApp(WindowActions):
     def _switch(self, profile: Profile) -> None:
         self.notify(describe(self.profile, profile), title=f"profile {profile.name}", timeout=8, markup=False)
         if reloads_model(self.profile, profile):
-            self._status(core=f"loading {profile.core.model}, {self.profile.core.model} answers until then")
+            now, then = self.profile.core.model, profile.core.model
+            self._status(core=(f"loading {then}, {now} answers until then", f"loading {then}"))
         self._switch_slowly(profile)
 
     @work(thread=True, exclusive=True, group="switch")
@@ -375,6 +382,10 @@ _HANDLERS: dict[type[Event], Callable[[AssistantApp, Any], None]] = {
     WindowClosed: AssistantApp._show_closed,
     TurnStarted: AssistantApp._show_turn,
     Responded: AssistantApp._show_response,
+    ActionTaken: AssistantApp._show_action,
+    PanelsChanged: AssistantApp._show_panels,
+    PluginPrinted: AssistantApp._show_print,
+    PluginReloaded: AssistantApp._show_reloaded,
     FramesDropped: AssistantApp._show_dropped_frames,
     ErrorRaised: AssistantApp._show_error,
     PluginDisabled: AssistantApp._show_disabled,

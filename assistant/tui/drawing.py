@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from assistant.records import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from pyfiglet import Figlet
 
 SHADES = " ░▒▓█"
 RANGE_DB = 45.0
@@ -55,18 +60,42 @@ def level_bar(level_dbfs: float, floor_dbfs: float, threshold_dbfs: float, width
 
 @lru_cache(maxsize=8)
 def large(text: str, width: int, height: int) -> str:
-    """The end of a text in the largest letters that fit; as it is, if no font has its characters."""
-    from pyfiglet import CharNotPrinted, Figlet
+    """A text in the largest letters that fit; if none do, as much of its end as fits in the smallest of them.
 
+    As it is, if no font has its characters.
+    """
     for name in FONTS:
-        figlet = Figlet(font=name, width=max(width, 10))
-        if not all(ord(character) in figlet.Font.chars for character in text if character != "\n"):
-            break
-        try:
-            drawn = figlet.renderText(text).rstrip("\n")
-        except CharNotPrinted:  # a single letter is wider than the screen
-            continue
-        lines = drawn.splitlines()
-        if len(lines) <= height and all(len(line.rstrip()) <= width for line in lines):
+        if drawn := _drawn(text, name, width, height):
             return drawn
-    return text
+    words = text.split()
+    ends = range(1, len(words))  # the fewer words, the likelier they fit
+    first = bisect.bisect_left(ends, True, key=lambda at: _drawn(_end(words, at), FONTS[-1], width, height) is not None)
+    return (_drawn(_end(words, first + 1), FONTS[-1], width, height) if first < len(ends) else None) or text
+
+
+def _end(words: list[str], at: int) -> str:
+    return " ".join(("...", *words[at:]))
+
+
+@lru_cache(maxsize=2 * len(FONTS))
+def _figlet(font: str, width: int) -> Figlet:
+    """Reading a font takes longer than drawing with it."""
+    from pyfiglet import Figlet
+
+    return Figlet(font=font, width=width)
+
+
+def _drawn(text: str, font: str, width: int, height: int) -> str | None:
+    """In the letters of that font, or None if they do not fit or the font lacks some of them."""
+    from pyfiglet import CharNotPrinted
+
+    figlet = _figlet(font, max(width, 10))
+    if not all(ord(character) in figlet.Font.chars for character in text if character != "\n"):
+        return None
+    try:
+        drawn = figlet.renderText(text).rstrip("\n")
+    except CharNotPrinted:  # a single letter is wider than the screen
+        return None
+    lines = drawn.splitlines()
+    fits = len(lines) <= height and all(len(line.rstrip()) <= width for line in lines)
+    return drawn if fits else None

@@ -49,8 +49,15 @@ class Loop:
             UserError: the model cannot be loaded, or the first device cannot be opened.
         """
         self.turns = self._services.load_turns(self.profile, self._report)
+        try:
+            self._run_sessions()
+        finally:
+            with self._one_turn_at_a_time():
+                self.turns.close()
+
+    def _run_sessions(self) -> None:
         before: Source | None = None
-        while not self._quitting.is_set():
+        while self.turns is not None and not self._quitting.is_set():
             try:
                 self._listen(self.turns)
             except UserError as error:

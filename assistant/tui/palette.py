@@ -19,6 +19,10 @@ BY_HAND = "switched off by you, until the end of the session"
 
 def commands(app: AssistantApp) -> Iterator[SystemCommand]:
     """Everything but the themes, which the base class yields."""
+    yield SystemCommand(
+        "Plugin output", "What the plugins printed, and what happened to them", app.action_plugin_output
+    )
+    yield SystemCommand("Panels", "What the plugins show beside the conversation", app.action_panels)
     for name, file in available().items():
         yield SystemCommand(f"Profile: {name}", f"{file.path}", partial(app.action_switch_profile, name))
     for device in app.microphones:
@@ -38,5 +42,5 @@ def commands(app: AssistantApp) -> Iterator[SystemCommand]:
 
 
 def _toggle(app: AssistantApp, plugin: PluginState) -> None:
-    plugin.disabled = None if plugin.disabled else BY_HAND
+    plugin.disabled, plugin.strikes = (None if plugin.disabled else BY_HAND), 0
     app.notify(f"plugin {plugin.name} is {'off: ' + plugin.disabled if plugin.disabled else 'on'}", markup=False)

@@ -88,7 +88,7 @@ class Services:
         save_wave: writes a window.
         consumers: told every event, from any thread, after the screen; history listens here.
         wipe: forgets what is stored, and says what it did.
-        privacy: what a profile keeps, in a few words, for the status line.
+        privacy: what a profile keeps, in words for the status line, from long to short.
         switched: told the profile that is in force from now on.
     """
 
@@ -102,5 +102,5 @@ class Services:
     save_wave: Callable[[Path, AudioWindow], None] = save_wave
     consumers: tuple[Callable[[Event], None], ...] = ()
     wipe: Callable[[], str] | None = None
-    privacy: Callable[[Profile], str] = lambda _: "sound stays in memory, nothing is stored"
+    privacy: Callable[[Profile], tuple[str, ...]] = lambda _: ("sound stays in memory, nothing is stored", "not stored")
     switched: Callable[[Profile], None] = lambda _: None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from assistant.events import (
+    ActionTaken,
     Event,
     LevelMeasured,
     Responded,
@@ -32,6 +33,7 @@ class TurnStory:
     text: str = ""
     responded: Responded | None = None
     dropped: str | None = None  # the reason, if nobody answered
+    actions: list[ActionTaken] = field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -94,6 +96,9 @@ class Trail:
                 turn.started = event
             case TokenGenerated():
                 turn.text += event.text
+            case ActionTaken():
+                turn = _asker(story, event)
+                turn.actions.append(event)
             case WindowDropped():
                 turn.dropped = event.reason
             case Responded():
@@ -116,3 +121,9 @@ class Trail:
     def _next_turn(self, story: WindowStory) -> TurnStory:
         story.turns.append(TurnStory(story, len(story.turns) + 1))
         return story.turns[-1]
+
+
+def _asker(story: WindowStory, event: ActionTaken) -> TurnStory:
+    """The turn whose skill asked for it: a follow-up question may have been answered in between."""
+    answered = (turn for turn in reversed(story.turns) if turn.started and turn.started.skill == event.skill)
+    return next(answered, story.turns[-1])

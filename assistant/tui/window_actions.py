@@ -47,7 +47,7 @@ class WindowActions(App[None]):
     def _select(self, number: int | None) -> None:
         self.selected = number
         self.query_one(WindowStrip).select(number)
-        self.query_one(StatusLine).show(selected=f"{number} selected" if number else "")
+        self.query_one(StatusLine).show(selected=str(number) if number else "")
 
     def action_previous_window(self) -> None:
         self._step(-1)

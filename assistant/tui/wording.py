@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.text import Text
 
 from assistant.events import LevelMeasured
+from assistant.lines import action_lines, panel_lines, record_lines
 from assistant.profile import HearingSettings
 from assistant.records import Timings
 from assistant.tui.trail import TurnStory, WindowStory
 
-SLOW_MS = 1000.0
+Shown = tuple[str, str, tuple[tuple[str, ...], ...]]  # a panel: plugin, title, rows
+SLOW_MS, SHORT_MS = 1000.0, 1.0
 MARKS = {"speech": "» speech", "sound": "♪ sound"}  # a sign and a word: never colour alone
 ENDED = {
     "silence": "it was quiet for {end_silence_s:g} s",
@@ -44,10 +46,19 @@ def latency(timings: Timings) -> Text:
     return line
 
 
+def latency_forms(timings: Timings) -> tuple[str, ...]:
+    """The same for the status line, from long to short."""
+    slow = " !slow" if timings.first_token > SLOW_MS else ""
+    return latency(timings).plain, f"first token {timings.first_token:.0f} ms{slow}", ""
+
+
 def turn_text(turn: TurnStory) -> Text:
     """One turn as the conversation shows it."""
     text = Text(f"{heading(turn)}\n", style="dim")
     text.append(answer(turn).strip() or "...", style="not dim")
+    slots = turn.responded.response.slots if turn.responded else None
+    for action in turn.actions:
+        text.append("".join(f"\n  {line}" for line in action_lines(action, slots)), style="not dim")
     if turn.dropped:
         text.append(f"\nnot answered: {turn.dropped}", style="italic")
     if turn.responded:
@@ -78,7 +89,21 @@ def answer(turn: TurnStory) -> str:
     response = turn.responded.response
     if response.slots is None:
         return response.text
-    return "\n".join(f"{name}: {value}" for name, value in response.slots.items())
+    return "\n".join(record_lines(response.slots))
+
+
+def panels_text(panels: Sequence[Shown], owners: bool = False) -> Text:
+    """The panels of the plugins below each other, with the names of their plugins if wanted."""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    for plugin, title, rows in panels:
+        first, *rest = panel_lines(title, rows)
+        text.append("\n" if text else "")
+        text.append(first, style="bold")
+        text.append(f"  of {plugin}\n" if owners else "\n", style="dim")
+        for at, line in enumerate(rest):
+            text.append(f"{line}\n", style="underline" if at == 0 and len(rows[0]) > 1 else "")
+    text.rstrip()
+    return text
 
 
 def gate(event: LevelMeasured) -> str:
@@ -148,5 +173,13 @@ def _why_so_long(turn: TurnStory) -> Iterator[tuple[str, str]]:
     if response.tokens > 1 and seconds > 0:
         yield "speed", f"{(response.tokens - 1) / seconds:.1f} tokens a second ({response.tokens} tokens)"
     if hooks:
-        yield "hooks", ", ".join(f"{name} {ms:.1f} ms" for name, ms in hooks.items())
+        yield "hooks", _hook_times(hooks)
     yield "answer", f"{answer(turn) or '(empty)'}  ({response.end})"
+
+
+def _hook_times(hooks: Mapping[str, float]) -> str:
+    """The slowest first; those that took next to nothing are only counted."""
+    slowest = sorted(hooks.items(), key=lambda hook: -hook[1])
+    named = [f"{name} {ms:.1f} ms" for name, ms in slowest if ms >= SHORT_MS]
+    rest = len(hooks) - len(named)
+    return ", ".join((*named, *([f"{rest} more below {SHORT_MS:g} ms"] if rest else [])))

@@ -10,35 +10,23 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from salmonn_core.bridge import Bridge, pad_tokens
+from salmonn_core.reading import Reader
 from salmonn_core.training.corpus import SPEECH_WIDTH
 
-INITIAL_SCALE = 20.0
 # Wrong classes that a step compares with: all twenty thousand would cost more than the Q-Former itself.
 NEGATIVES = 4096
 
 
-class CtcHead(nn.Module):
-    """Cosine classifier over a subset of the LLM's vocabulary; class 0 is the blank."""
+class CtcHead(Reader):
+    """The reader of `salmonn_core.reading` while it learns."""
 
     def __init__(self, embeddings: Tensor, tokens: list[int]) -> None:
-        super().__init__()
-        self.register_buffer("classes", F.normalize(embeddings[tokens].float(), dim=-1), persistent=False)
-        self.tokens = tokens
+        """Args: embeddings: of the LLM's whole vocabulary; tokens: ids of those that occur in the set."""
+        super().__init__(embeddings[tokens], torch.tensor(tokens))
         self.class_of = {token: i + 1 for i, token in enumerate(tokens)}
-        self.scale = nn.Parameter(torch.tensor(INITIAL_SCALE).log())
-        self.blank = nn.Linear(embeddings.shape[1], 1)
-        nn.init.zeros_(self.blank.weight)
-        nn.init.constant_(self.blank.bias, 2.0)
-
-    def forward(self, audio_tokens: Tensor, only: Tensor | None = None) -> Tensor:
-        """(batch, length, width) to log-probabilities (batch, length, 1 + classes), of `only` some classes."""
-        direction = F.normalize(audio_tokens.float(), dim=-1)
-        classes: Tensor = self.classes if only is None else self.classes[only]  # type: ignore[assignment,index]
-        cosine = direction @ classes.T * self.scale.exp()
-        return torch.cat((self.blank(direction), cosine), dim=-1).log_softmax(dim=-1)
 
     def compared(self, targets: list[list[int]], generator: torch.Generator) -> Tensor:
         """The classes that a step compares with: those that its texts need and a sample of the others; sorted."""
@@ -58,12 +46,6 @@ class CtcHead(nn.Module):
             log_probs, classes.to(padded.device), lengths, target_lengths, reduction="none", zero_infinity=True
         )
         return (each / target_lengths.to(each.device)).sum()
-
-    def greedy(self, audio_tokens: Tensor) -> list[int]:
-        """LLM token ids of one clip: best class a step, repeats merged, blanks dropped."""
-        best = self(audio_tokens[None])[0].argmax(dim=-1).tolist()
-        kept = [c for i, c in enumerate(best) if c and (i == 0 or best[i - 1] != c)]
-        return [self.tokens[c - 1] for c in kept]
 
 
 def silence_missing_stream(bridge: Bridge) -> None:

@@ -72,8 +72,13 @@ def reverberate(wave: np.ndarray, rt60_s: float, rng: np.random.Generator) -> np
 def mix(wave: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
     """`noise`, repeated to the wave's length, under it at a signal-to-noise ratio."""
     noise = np.resize(noise, len(wave))
+    return (wave + noise * level_for(wave, noise, snr_db)).astype(np.float32)
+
+
+def level_for(wave: np.ndarray, noise: np.ndarray, snr_db: float) -> float:
+    """What `noise` has to be multiplied by for a signal-to-noise ratio."""
     power = float(np.mean(wave**2)) / max(1e-9, float(np.mean(noise**2)))
-    return (wave + noise * np.sqrt(power / 10.0 ** (snr_db / 10.0))).astype(np.float32)
+    return float(np.sqrt(power / 10.0 ** (snr_db / 10.0)))
 
 
 def telephone(wave: np.ndarray) -> np.ndarray:

@@ -129,14 +129,15 @@ class Speak(Strict):
     count: int = Field(ge=1)
     texts: Place | None = None
     books: Place | None = None
+    aloud: bool = Field(False, description="the questions that `scenes` asks over sounds")
     kokoro: Place | None = None
     split: Literal["train", "dev"] = "train"
     skip: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _one_source(self) -> Speak:
-        if (self.texts is None) == (self.books is None):
-            raise ValueError("give either texts or books")
+        if sum((self.texts is not None, self.books is not None, self.aloud)) != 1:
+            raise ValueError("give one of texts, books and aloud")
         if self.engine == "kokoro" and self.kokoro is None:
             raise ValueError("engine kokoro needs kokoro: the folder of its voices")
         return self
@@ -149,6 +150,23 @@ class Mix(Strict):
     sounds: Pattern
     count: int = Field(ge=1)
     snr_db: tuple[float, float] = (0.0, 15.0)
+
+
+class Scenes(Strict):
+    """Questions about several clips in a row, and questions asked aloud over a sound."""
+
+    name: str
+    sounds: Pattern
+    speech: Pattern | None = Field(None, description="what is said in the scenes")
+    aloud: Pattern | None = Field(None, description="spoken questions, of `speak` with aloud: true")
+    count: int = Field(ge=1)
+    snr_db: tuple[float, float] = (0.0, 12.0)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Scenes:
+        if (self.speech is None) == (self.aloud is None):
+            raise ValueError("give either speech or aloud")
+        return self
 
 
 class Music(Strict):
@@ -182,6 +200,7 @@ class PrepareConfig(Run):
     speak: list[Speak] = []
     music: Music | None = None
     mix: list[Mix] = []
+    scenes: list[Scenes] = []
     augment: list[Augment] = []
     answers: Answers | None = None
 

@@ -13,16 +13,22 @@ from torch import Tensor
 
 from salmonn_core.config import BeatsConfig, QFormerConfig
 from salmonn_core.prompts import ALIASES
-from salmonn_core.training.features import FeatureStore
+from salmonn_core.training.features import WINDOW_FRAMES, FeatureStore
 from salmonn_core.training.manifests import read_manifest
 from salmonn_core.training.texts import plain
 
 SPEECH_WIDTH = 512
 MAX_CLIP_S = 28.0
+FEWEST_WINDOWS = 5  # 1.2 s
 KIND_OF_TASK = {"audiocaption": "event", "music_description": "music"}
 TINY_QFORMER = QFormerConfig(
     hidden_size=384, attention_heads=6, intermediate_size=1536, queries=3, window_s=0.24, stride_s=0.24
 )
+
+
+Span = tuple[float, float]  # start and end as shares of a clip
+WHOLE: Span = (0.0, 1.0)
+Pair = tuple[Tensor, Tensor]  # Whisper (frames, speech_width) and BEATs states (tokens, audio_width)
 
 
 @dataclass(frozen=True)
@@ -73,12 +79,26 @@ class Features:
         """The first few clips of the first store."""
         return list(self._whisper[0].index)[:count]
 
-    def __getitem__(self, path: str) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, path: str) -> Pair:
         """(frames, speech_width) and (tokens, audio_width), float32."""
         speech = next(store[path] for store in self._whisper if path in store)
         found = [store[path] for store in self._beats if path in store]
         audio = found[0] if found else np.zeros((0, self._audio_width), np.float16)
         return torch.from_numpy(speech.astype(np.float32)), torch.from_numpy(audio.astype(np.float32))
+
+
+def cut(pair: Pair, span: Span) -> Pair:
+    """The states of a part of a clip, in whole windows; a clip of a window or two stays whole."""
+    if span == WHOLE:
+        return pair
+    speech, audio = pair
+    windows = len(speech) // WINDOW_FRAMES
+    first, last = round(span[0] * windows), round(span[1] * windows)
+    if last - first < FEWEST_WINDOWS:
+        return pair
+    ratio = len(audio) / len(speech)
+    at = slice(first * WINDOW_FRAMES, last * WINDOW_FRAMES)
+    return speech[at], audio[round(at.start * ratio) : round(at.stop * ratio)]
 
 
 def bucketed(

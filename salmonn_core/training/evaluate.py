@@ -6,20 +6,23 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from salmonn_core.model import Salmonn
 from salmonn_core.training.config import EvaluateConfig, files_of
 from salmonn_core.training.corpus import Clip, load_clips
 from salmonn_core.training.manifests import check_audio, read_clip
-from salmonn_core.training.measure import Ask, Judged, judge, scores, short
+from salmonn_core.training.measure import MEASURES, Ask, Judged, Question, asked_aloud, judge, scores, short
 from salmonn_core.training.metrics import Score, normalizer, ratio, word_errors
 
 Answers = list[dict[str, str]]
+CASCADE = "whisper-base, then the LLM in text"
+CASCADE_TOKENS = 64
 
 
 def chosen(manifest: Path, limit: int | None, seed: int) -> list[Clip]:
@@ -54,6 +57,20 @@ def measure_peer(name: str, clips: Sequence[Clip], transcribe: Callable[[str], s
     return [Score(name, "transcribe (whisper-base itself)", "WER", len(pairs), *value)]
 
 
+def measure_cascade(name: str, clips: Sequence[Clip], reply: Callable[[str], str], seed: int) -> list[Score]:
+    """What whisper-base's transcript, given to the same LLM in text and without its LoRA, makes of spoken questions.
+
+    Args:
+        reply: from a sound file to the answer.
+    """
+    judged = []
+    for clip in tqdm([clip for clip in clips if asked_aloud(clip)], desc=f"{name}, cascade"):
+        answer = reply(clip.path)
+        marks = [replace(mark, task=f"{mark.task} ({CASCADE})") for mark in MEASURES["QA"].marks(clip, answer)]
+        judged.append(Judged(clip, "QA", "", answer, marks))
+    return scores(name, judged, seed)
+
+
 def markdown(table: Iterable[Score]) -> str:
     """The table for people; values in percent."""
     lines = ["| set | task | measure | clips | result | 95 % |", "|---|---|---|---|---|---|"]
@@ -63,24 +80,36 @@ def markdown(table: Iterable[Score]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def salmonn(config: EvaluateConfig) -> Callable[[float], Ask]:
+def salmonn(model: Salmonn) -> Callable[[float], Ask]:
     """The model, asked at a LoRA scale."""
-    from salmonn_core import AudioTokens, GenerationOptions, Salmonn
-
-    model = Salmonn.from_pretrained(config.model, precision=config.precision)
+    from salmonn_core import AudioTokens, GenerationOptions
 
     @lru_cache(maxsize=1)
     def heard(path: str) -> AudioTokens:
         return model.encode(read_clip(path))
 
     def at(scale: float) -> Ask:
-        def ask(path: str, instruction: str, pattern: str | None, limit: int) -> str:
-            options = GenerationOptions(max_new_tokens=limit, pattern=pattern, lora_scale=scale)
-            return "".join(model.stream(heard(path), instruction, options)).strip()
+        def ask(path: str, question: Question) -> str:
+            options = GenerationOptions(**question.options, lora_scale=scale)
+            return "".join(model.stream(heard(path), question.instruction, options)).strip()
 
         return ask
 
     return at
+
+
+def peers(name: str, clips: Sequence[Clip], model: Salmonn, seed: int) -> list[Score]:
+    """What whisper-base writes of the same clips, and what the bare LLM answers to that."""
+    from salmonn_core import GenerationOptions
+    from salmonn_core.training.peer import whisper_base
+
+    transcribe = whisper_base()
+    bare = GenerationOptions(CASCADE_TOKENS, lora_scale=0.0)
+
+    def reply(path: str) -> str:
+        return "".join(model.stream(None, transcribe(path), bare))
+
+    return measure_peer(name, clips, transcribe, seed) + measure_cascade(name, clips, reply, seed)
 
 
 def evaluate(config: EvaluateConfig) -> str:
@@ -88,17 +117,15 @@ def evaluate(config: EvaluateConfig) -> str:
     if config.threads:
         torch.set_num_threads(config.threads)
     sets = {f"{p.parent.name}/{p.stem}": chosen(p, config.limit, config.seed) for p in files_of(config.sets)}
-    ask_at, begun = salmonn(config), time.monotonic()
+    model, begun = Salmonn.from_pretrained(config.model, precision=config.precision), time.monotonic()
+    ask_at = salmonn(model)
     table: list[Score] = []
     answers: Answers = []
     for name, clips in sets.items():
         found, log = measure_set(name, clips, ask_at(1.0), config.seed)
         table, answers = table + found, answers + log
     if config.peer:
-        from salmonn_core.training.peer import whisper_base
-
-        transcribe = whisper_base()
-        table += [score for name, clips in sets.items() for score in measure_peer(name, clips, transcribe, config.seed)]
+        table += [score for name, clips in sets.items() for score in peers(name, clips, model, config.seed)]
     config.out.mkdir(parents=True, exist_ok=True)
     text = markdown(table) + f"\nWER after normalisation: {normalizer()[1]}.\n"
     (config.out / "table.md").write_text(text)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 
 from salmonn_core.config import SalmonnConfig
 from salmonn_core.errors import UserError
-from salmonn_core.loading import save
+from salmonn_core.loading import READER, part, save
 from salmonn_core.training.checkpoints import newest
 from salmonn_core.training.classify import SMALL, load_beats
 from salmonn_core.training.config import ExportConfig
 from salmonn_core.training.corpus import TINY_QFORMER
-from salmonn_core.training.trainee import TINY_LORA, TINY_PROMPT
+from salmonn_core.training.trainee import TINY_LORA, TINY_PROMPT, tokens_of
 
 
 def export(config: ExportConfig) -> Path:
     """Write the model folder and return its weight file."""
-    state = {k: v for k, v in load_file(newest(config.checkpoint)).items() if k.startswith(("bridge.", "lora."))}
+    file = newest(config.checkpoint)
+    trained = load_file(file)
+    state = {k: v for k, v in trained.items() if k.startswith(("bridge.", "lora."))}
+    state |= {READER + k: v for k, v in part(trained, "head.").items()}
+    state[f"{READER}tokens"] = torch.tensor(tokens_of(file), dtype=torch.int32)
     if not any(key.startswith("lora.") for key in state):
         raise UserError(f"{config.checkpoint} has no LoRA: export a checkpoint of pretrain, instruct or activate")
     state |= {f"beats.{k}": v for k, v in load_beats(config.beats).state_dict().items()}

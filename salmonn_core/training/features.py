@@ -77,7 +77,7 @@ def whisper_encode(folder: Path) -> Encode:
 
     @torch.inference_mode()
     def encode(wave: np.ndarray) -> Tensor:
-        return encode_whisper(encoder, log_mel(wave, encoder.config.num_mel_bins, pad_to_30s=False))[0].float()
+        return encode_whisper(encoder, [log_mel(wave, encoder.config.num_mel_bins, pad_to_30s=False)])[0].float()
 
     return encode
 

@@ -5,19 +5,41 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from salmonn_core.model import READING_WEIGHT, transcript_limit
 from salmonn_core.prompts import INSTRUCTIONS, slot_instruction
-from salmonn_core.training.corpus import Clip
+from salmonn_core.training.corpus import MAX_CLIP_S, Clip
 from salmonn_core.training.metrics import Score, holds, names, ratio, repeats, slots_right, word_errors
-from salmonn_core.training.tasks import slot_record
+from salmonn_core.training.slots import slot_record, unseen_schema
 
-# path, instruction, pattern that the answer must match (None: any), most new tokens -> answer
-Ask = Callable[[str, str, str | None, int], str]
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a clip, in the way that the skill for it asks: the last four are `GenerationOptions`."""
+
+    instruction: str
+    max_new_tokens: int
+    pattern: str | None = None
+    reading_weight: float = 0.0
+    words_first: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings of the answer, by the names of `GenerationOptions`."""
+        return {name: value for name, value in asdict(self).items() if name != "instruction"}
+
+
+Ask = Callable[[str, Question], str]  # a clip's path and the question, to the answer
 SLOT_VALUE = r'("[^"\\\n]{1,40}"|null)'
 STORY_WORDS = 15
 TEMPI = ("slow", "medium", "fast")
+ESC_10 = frozenset(
+    {"chainsaw", "clock tick", "crying baby", "dog bark", "fire crackling", "helicopter"}
+    | {"rain", "rooster crow", "sea waves", "sneeze"}
+)
 
 
 @dataclass(frozen=True)
@@ -45,9 +67,9 @@ def judge(clip: Clip, ask: Ask) -> Iterator[Judged]:
     """Everything that can be asked of a clip whose truth its manifest knows."""
     for task, measure in MEASURES.items():
         if measure.allows(clip):
-            instruction, pattern, limit = measure.question(clip)
-            answer = ask(clip.path, instruction, pattern, limit)
-            yield Judged(clip, task, instruction, answer, list(measure.marks(clip, answer)))
+            question = measure.question(clip)
+            answer = ask(clip.path, question)
+            yield Judged(clip, task, question.instruction, answer, list(measure.marks(clip, answer)))
 
 
 @dataclass(frozen=True)
@@ -55,16 +77,21 @@ class Measure:
     """When a task can be measured, how it is asked, and how its answer is marked."""
 
     allows: Callable[[Clip], object]
-    question: Callable[[Clip], tuple[str, str | None, int]]
+    question: Callable[[Clip], Question]
     marks: Callable[[Clip, str], Iterator[Mark]]
 
 
-def _asks(task: str, limit: int, pattern: str | None = None) -> Callable[[Clip], tuple[str, str | None, int]]:
-    def question(clip: Clip) -> tuple[str, str | None, int]:
+def _asks(task: str, limit: int, pattern: str | None = None) -> Callable[[Clip], Question]:
+    def question(clip: Clip) -> Question:
         own = clip.row.get("Q") if clip.task == task else None
-        return str(own or INSTRUCTIONS[task][0]), pattern, limit
+        return Question(str(own or INSTRUCTIONS[task][0]), limit, pattern)
 
     return question
+
+
+def _transcript_question(clip: Clip) -> Question:
+    limit = transcript_limit(float(clip.row.get("duration_s") or MAX_CLIP_S))  # type: ignore[arg-type]
+    return Question(INSTRUCTIONS["asr"][0], limit, reading_weight=READING_WEIGHT)
 
 
 def _transcribed(clip: Clip, answer: str) -> Iterator[Mark]:
@@ -77,7 +104,18 @@ def _labels(clip: Clip) -> list[str]:
 
 
 def _captioned(clip: Clip, answer: str) -> Iterator[Mark]:
-    yield Mark("name the sound", "a label named", any(names(label, answer) for label in _labels(clip)))
+    yield from _named(clip, answer, "in its caption")
+
+
+def _labelled(clip: Clip, answer: str) -> Iterator[Mark]:
+    yield from _named(clip, answer, "asked for its name")
+
+
+def _named(clip: Clip, answer: str, how: str) -> Iterator[Mark]:
+    right = any(names(label, answer) for label in _labels(clip))
+    yield Mark("name the sound", f"a label named, {how}", right)
+    if ESC_10 & set(_labels(clip)):
+        yield Mark("name the sound", f"of the ten ESC-10 classes, {how}", right)
 
 
 def _music(clip: Clip, answer: str) -> Iterator[Mark]:
@@ -99,10 +137,11 @@ def _slot_names(clip: Clip) -> list[str]:
     return list(dict.fromkeys(name for name, _ in slots))
 
 
-def _slot_question(clip: Clip) -> tuple[str, str | None, int]:
+def _slot_question(clip: Clip) -> Question:
     fields = [name.replace("_", " ") for name in _slot_names(clip)]
     pairs = ", ".join(f'"{re.escape(name)}": {SLOT_VALUE}' for name in fields)
-    return slot_instruction(dict.fromkeys(fields, "")), r"\{" + pairs + r"\}", 96
+    pattern = r"\{" + pairs + r"\}"
+    return Question(slot_instruction(dict.fromkeys(fields, "")), 96, pattern, words_first=True)
 
 
 def _slots(clip: Clip, answer: str) -> Iterator[Mark]:
@@ -116,9 +155,32 @@ def _slots(clip: Clip, answer: str) -> Iterator[Mark]:
     yield Mark("slot filling", "whole record", right == given == true)
 
 
+def _unseen_question(clip: Clip) -> Question:
+    fields, _ = unseen_schema(clip)
+    pairs = (f'"{name}": (null|"({"|".join(map(re.escape, values))})")' for name, values in fields.items())
+    instruction = slot_instruction({name: ", ".join(values) for name, values in fields.items()})
+    return Question(instruction, 96, r"\{" + ", ".join(pairs) + r"\}", words_first=True)
+
+
+def _unseen(clip: Clip, answer: str) -> Iterator[Mark]:
+    try:
+        said = json.loads(answer)
+    except json.JSONDecodeError:  # cut off at the limit
+        said = {}
+    yield Mark("slot filling, unseen schema", "whole record", said == unseen_schema(clip)[1])
+
+
+def _spoken_question(clip: Clip) -> Question:
+    if clip.task == "co_reasoning":
+        return _asks("co_reasoning", 64)(clip)
+    # A question that the manifest asks is about what is heard; one that is spoken, about its words.
+    return replace(_asks("QA", 64)(clip), words_first=clip.row.get("Q") is None)
+
+
 def _answered(clip: Clip, answer: str) -> Iterator[Mark]:
     key = clip.row.get("answer") or (clip.row["text"] if clip.task in ("QA", "co_reasoning") else None)
-    task = "co-reasoning" if clip.task == "co_reasoning" else "spoken questions"
+    task = "spoken questions" if clip.row.get("Q") is None else "questions about what was heard"
+    task = "co-reasoning" if clip.task == "co_reasoning" else task
     yield Mark(task, "right on the key", holds(str(key), answer))
     yield Mark(task, "following rate", bool(answer.strip()) and not repeats(answer, clip.text))
 
@@ -137,14 +199,15 @@ def _other(clip: Clip) -> bool:
     return clip.task in ("gender_recognition", "emotion_recognition", "speaker_verification")
 
 
-def _other_question(clip: Clip) -> tuple[str, str | None, int]:
+def _other_question(clip: Clip) -> Question:
     assert clip.task is not None
     return _asks(clip.task, 24)(clip)
 
 
 MEASURES = {
-    "asr": Measure(lambda c: c.kind == "speech" and c.text, _asks("asr", 128), _transcribed),
+    "asr": Measure(lambda c: c.kind == "speech" and c.text, _transcript_question, _transcribed),
     "audiocaption": Measure(lambda c: c.kind == "event" and _labels(c), _asks("audiocaption", 48), _captioned),
+    "label": Measure(lambda c: c.kind == "event" and _labels(c), _asks("label", 16), _labelled),
     "music_description": Measure(
         lambda c: c.kind == "music" and (c.row.get("instruments") or c.row.get("tempo")),
         _asks("music_description", 64),
@@ -152,10 +215,16 @@ MEASURES = {
     ),
     "kind": Measure(lambda c: c.row.get("kind"), _asks("kind", 4, "(speech|sound|music)"), _kind),
     "slots": Measure(lambda c: c.row.get("slots"), _slot_question, _slots),
-    "QA": Measure(lambda c: c.row.get("answer") or c.task in ("QA", "co_reasoning"), _asks("QA", 64), _answered),
+    "unseen": Measure(lambda c: c.kind == "speech" and unseen_schema(c)[0], _unseen_question, _unseen),
+    "QA": Measure(lambda c: c.row.get("answer") or c.task in ("QA", "co_reasoning"), _spoken_question, _answered),
     "story": Measure(lambda c: c.kind == "event" and _labels(c), _asks("story", 120), _told),
     "other": Measure(_other, _other_question, _exact),
 }
+
+
+def asked_aloud(clip: Clip) -> bool:
+    """Whether somebody asks a question in the clip, so that a recogniser and an LLM in text could try too."""
+    return bool(MEASURES["QA"].allows(clip)) and clip.row.get("Q") is None
 
 
 def scores(name: str, judged: Sequence[Judged], seed: int) -> list[Score]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ def tokenizer_file(folder: Path) -> Path:
     raise UserError(f"the peer needs Whisper's tokenizer.json in {folder}; or set peer=false")
 
 
+@cache
 def whisper_base() -> Callable[[str], str]:
     """From a sound file to Whisper's greedy English transcript.
 
@@ -42,6 +44,7 @@ def whisper_base() -> Callable[[str], str]:
     end = tokenizer.token_to_id(END)
     start = torch.tensor([[tokenizer.token_to_id(token) for token in START]])
 
+    @cache
     @torch.inference_mode()
     def transcribe(path: str) -> str:
         mel = log_mel(fit_length(read_clip(path)), model.config.num_mel_bins, pad_to_30s=True)

@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,13 @@ from salmonn_core.config import SAMPLE_RATE
 from salmonn_core.loading import load_llm
 from salmonn_core.training.answers import answer_all, wanted
 from salmonn_core.training.augment import at_peak, augment, mix
-from salmonn_core.training.config import Answers, Mix, Music, PrepareConfig, Speak, files_of
+from salmonn_core.training.config import Answers, Mix, Music, PrepareConfig, Scenes, Speak, files_of
 from salmonn_core.training.corpora import entries
 from salmonn_core.training.corpus import load_clips
 from salmonn_core.training.manifests import Row, check_audio, read_clip, read_manifest
 from salmonn_core.training.music import FONT_LICENSES, compose, render, soundfont
-from salmonn_core.training.speak import speak_all, takes
+from salmonn_core.training.scenes import aloud, over, scene, usable
+from salmonn_core.training.speak import every_voice, speak_all, takes
 from salmonn_core.training.texts import readings, sentences
 from salmonn_core.training.voices import Kokoro
 from salmonn_core.weights.sources import locate
@@ -46,6 +48,8 @@ def prepare(config: PrepareConfig) -> None:
         _music(config.music, out, config.seed)
     for number, mixtures in enumerate(config.mix):
         _mix(mixtures, out, f"mix{number}-train-speech", config.seed)
+    for questions in config.scenes:
+        _scenes(questions, out, config.seed)
     for copy in config.augment:
         sounds = _rows(copy.sounds) if copy.sounds else []
         for manifest in files_of([copy.manifest]):
@@ -67,10 +71,13 @@ def _rows(pattern: str) -> list[Row]:
 
 
 def _speak(part: Speak, out: Path, seed: int) -> None:
-    pool = sentences(part.texts) if part.texts else readings(part.books)  # type: ignore[arg-type]
-    plan = list(takes(part.engine, part.split, pool, seed))[part.skip : part.skip + part.count]
+    if part.aloud:
+        plan = list(islice(every_voice(part.engine, part.split, aloud(), seed), part.count))
+    else:
+        pool = sentences(part.texts) if part.texts else readings(part.books)  # type: ignore[arg-type]
+        plan = list(takes(part.engine, part.split, pool, seed))[part.skip : part.skip + part.count]
     kokoro = Kokoro(part.kokoro) if part.engine == "kokoro" and part.kokoro else None
-    kind = f"books-{part.split}" if part.books else part.split
+    kind = f"books-{part.split}" if part.books else f"aloud-{part.split}" if part.aloud else part.split
     speak_all(plan, out, out / f"{part.engine}-{kind}-speech.jsonl", kokoro)
 
 
@@ -119,6 +126,22 @@ def _mix(config: Mix, out: Path, name: str, seed: int) -> None:
         }
 
     make(out, name, config.count, one)
+
+
+def _scenes(config: Scenes, out: Path, seed: int) -> None:
+    sounds = usable(_rows(config.sounds), speech=False)
+    if config.aloud:
+        asked = _rows(config.aloud)
+
+        def one(number: int) -> tuple[np.ndarray, Row]:
+            rng = random.Random(f"{seed} {config.name} {number}")
+            return over(rng.choice(asked), rng.choice(sounds), round(rng.uniform(*config.snr_db), 1), rng)
+
+        make(out, config.name, config.count, one)
+    else:
+        speech = usable(_rows(str(config.speech)), speech=True)
+        draws = (random.Random(f"{seed} {config.name} {number}") for number in range(config.count))
+        write_manifest(out / f"{config.name}.jsonl", [scene(speech, sounds, rng, i) for i, rng in enumerate(draws)])
 
 
 def _answers(config: Answers, out: Path) -> None:

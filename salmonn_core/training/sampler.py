@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from salmonn_core.training.corpus import Clip, Features, bucketed
 from salmonn_core.training.tasks import Example, allowed, draw
 
+REPEATS = {"event": 6, "music": 3}
+
 
 @dataclass
 class Sampler:
@@ -49,4 +51,4 @@ class Sampler:
         if self.stage == "align":
             return 1
         answered = any(f"{task}:{clip.text}" in self.answers for task in ("QA", "story"))
-        return 3 if clip.kind != "speech" or answered else 1
+        return REPEATS.get(clip.kind, 3 if answered else 1)

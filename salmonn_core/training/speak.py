@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,9 @@ from salmonn_core.training.voices import ESPEAK_VOICES, FLITE_VOICES, SAMPLE_RAT
 
 # Voices that training never hears; word error rates on "unseen voices" are measured on these.
 HELD_OUT = ("af_sarah", "am_puck", "bf_lily", "bm_lewis")
+
+
+TRIES = 200  # draws of a voice for a sentence before all of its voices are taken to be used
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,18 @@ def takes(engine: str, split: str, pool: list[Sentence], seed: int) -> Iterator[
             continue
         mixture, voice = _pick_voice(engine, split, rng)
         yield Take(sentence, engine, voice, mixture, rng.uniform(0.85, 1.2))
+
+
+def every_voice(engine: str, split: str, pool: list[Sentence], seed: int) -> Iterator[Take]:
+    """Takes of a few sentences in turn, whatever their split, in voice after voice, each pair once."""
+    rng = random.Random(f"{seed}{engine}{split} every voice")
+    done: set[str] = set()
+    for sentence in islice(cycle(pool), TRIES * len(pool)):
+        mixture, voice = _pick_voice(engine, split, rng)
+        take = Take(sentence, engine, voice, mixture, rng.uniform(0.85, 1.2))
+        if take.id not in done:
+            done.add(take.id)
+            yield take
 
 
 def _pick_voice(engine: str, split: str, rng: random.Random) -> tuple[dict[str, float], str]:

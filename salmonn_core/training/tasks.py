@@ -6,22 +6,34 @@ questions and stories what the base LLM itself answers to the transcript or the 
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from salmonn_core.prompts import INSTRUCTIONS, slot_instruction
-from salmonn_core.training.corpus import Clip
+from salmonn_core.prompts import INSTRUCTIONS, with_transcript
+from salmonn_core.training.corpus import WHOLE, Clip, Span
+from salmonn_core.training.metrics import names
+from salmonn_core.training.slots import slot_example
 
 # How often each task is drawn for a clip that allows it.
 WEIGHTS: dict[str, dict[str, float]] = {
     "align": {"asr": 1.0, "audiocaption": 1.0},
     "pretrain": {"asr": 1.0, "audiocaption": 1.0},
-    "instruct": {"asr": 1.0, "audiocaption": 1.0, "kind": 0.1, "slots": 0.35, "QA": 0.5, "story": 0.2},
-    "activate": {"QA": 1.0, "story": 1.0, "audiocaption": 0.3, "asr": 0.3},
+    "instruct": {"asr": 1.0, "audiocaption": 1.0, "label": 0.8, "kind": 0.15, "slots": 0.8, "QA": 0.5, "story": 0.3},
+    "activate": {
+        "QA": 1.0,
+        "co_reasoning": 1.0,
+        "story": 1.0,
+        "audiocaption": 0.3,
+        "label": 0.3,
+        "asr": 0.3,
+        "slots": 0.3,
+    },
 }
-SLOT_DISTRACTORS = 2
+CUT_SHARE, SHORTEST_CUT = 0.6, 0.5
+# How often the words spoken stand in the prompt as text: reading them is easier than hearing them, and the
+# assistant can put its own transcript there.
+READ_SHARE = {"slots": 0.6, "QA": 0.5}
 
 
 @dataclass(frozen=True)
@@ -32,13 +44,7 @@ class Example:
     task: str
     instruction: str
     answer: str
-
-
-def slot_record(clip: Clip, names: list[str]) -> dict[str, str | None]:
-    """The value of each named slot in this clip's annotation, None where it is not said."""
-    slots: list[list[str]] = clip.row.get("slots") or []  # type: ignore[assignment]
-    said = {name: value.lower() for name, value in reversed(slots)}
-    return {name: said.get(name) for name in names}
+    span: Span = WHOLE  # which part of the clip is heard
 
 
 def _answers(clip: Clip, answers: Mapping[str, str], rng: random.Random) -> dict[str, tuple[str, str]]:
@@ -53,41 +59,42 @@ def _answers(clip: Clip, answers: Mapping[str, str], rng: random.Random) -> dict
     if clip.kind == "speech":
         found["asr"] = (ask("asr"), clip.text or str(clip.row["text"]))
     elif clip.caption:
-        found["audiocaption"] = (ask("audiocaption"), clip.caption)
-        if clip.task == "music_description" or (clip.kind == "music" and rng.random() < 0.5):
-            found["audiocaption"] = (ask("music_description"), clip.caption)
+        music = clip.task == "music_description" or (clip.kind == "music" and rng.random() < 0.5)
+        found["audiocaption"] = (ask("music_description" if music else "audiocaption"), naming_caption(clip))
+    if clip.kind == "event" and clip.text:
+        found["label"] = (ask("label"), clip.text)
     for task in ("QA", "story"):
         if f"{task}:{clip.text}" in answers:
-            found[task] = (ask(task), answers[f"{task}:{clip.text}"])
+            found[task] = (ask(task), _told(clip, task, answers[f"{task}:{clip.text}"]))
     if clip.row.get("slots"):
-        found["slots"] = _slots(clip, rng)
-    return found
+        found["slots"] = slot_example(clip, rng)
+    return {task: _read(clip, task, asked, rng) for task, asked in found.items()}
+
+
+def _read(clip: Clip, task: str, asked: tuple[str, str], rng: random.Random) -> tuple[str, str]:
+    """Sometimes the words stand in the prompt as text."""
+    share = READ_SHARE.get(task, 0.0) if clip.kind == "speech" else 0.0
+    return (with_transcript(asked[0], clip.text), asked[1]) if rng.random() < share else asked
+
+
+def naming_caption(clip: Clip) -> str:
+    """The caption, with the first label added where it names none: "A bird chirps (bird song)."."""
+    labels: list[str] = clip.row.get("labels") or []  # type: ignore[assignment]
+    if clip.kind != "event" or not labels or any(names(label, clip.caption) for label in labels):
+        return clip.caption
+    return f"{clip.caption.rstrip('. ')} ({labels[0]})."
+
+
+def _told(clip: Clip, task: str, answer: str) -> str:
+    """A story begins with what was heard unless it says so itself."""
+    labels: list[str] = clip.row.get("labels") or []  # type: ignore[assignment]
+    if task != "story" or not labels or any(names(label, answer) for label in labels):
+        return answer
+    return f"{naming_caption(clip)} {answer}"
 
 
 def _kind(clip: Clip) -> str:
     return {"event": "sound"}.get(clip.kind, clip.kind)
-
-
-def _slots(clip: Clip, rng: random.Random) -> tuple[str, str]:
-    present = sorted({name for name, _ in clip.row["slots"]})  # type: ignore[attr-defined]
-    absent = [name for name in SLOT_NAMES if name not in present]
-    names = present + rng.sample(absent, rng.randint(0, SLOT_DISTRACTORS))
-    rng.shuffle(names)
-    record = slot_record(clip, names)
-    return slot_instruction(dict.fromkeys((n.replace("_", " ") for n in names), "")), json.dumps(
-        {name.replace("_", " "): value for name, value in record.items()}
-    )
-
-
-SLOT_NAMES = tuple(
-    name
-    for line in (
-        "date time person place_name event_name artist city playlist music_item device_type house_place",
-        "list_name food_type timeofday currency_name color_type business_name object_name song_name",
-        "weather_descriptor relation cuisine party_size_number restaurant_type spatial_relation",
-    )
-    for name in line.split()
-)
 
 
 def weight_of(task: str, stage: str) -> float:
@@ -100,7 +107,11 @@ def draw(clip: Clip, stage: str, answers: Mapping[str, str], rng: random.Random)
     possible = _answers(clip, answers, rng)
     weights = {task: weight for task in possible if (weight := weight_of(task, stage))}
     task = rng.choices(list(weights), list(weights.values()))[0]
-    return Example(clip, task, *possible[task])
+    span = WHOLE
+    if clip.task is None and clip.kind != "speech" and rng.random() < CUT_SHARE:
+        length = rng.uniform(SHORTEST_CUT, 1.0)  # any part of a sound is the same sound, and there are few sounds
+        span = (start := rng.uniform(0.0, 1.0 - length), start + length)
+    return Example(clip, task, *possible[task], span)
 
 
 def allowed(clip: Clip, stage: str, answers: Mapping[str, str]) -> bool:

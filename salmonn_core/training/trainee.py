@@ -8,6 +8,7 @@ Losses are sums: their means are taken over a step's whole batch, however many p
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,20 @@ class Trainee(nn.Module):
         ids = self.tokenizer(text, add_special_tokens=False).input_ids
         return torch.tensor(ids, dtype=torch.long, device=self.device)
 
-    def label_tokens(self, example: Example) -> int:
-        """How many tokens of the LLM's loss an example has, its end included."""
-        return 0 if self.llm is None else len(self.ids(example.answer)) + 1
+    def weight(self, example: Example) -> float:
+        """How much an example counts in the LLM's loss: the root of its label tokens, its end included.
+
+        By tokens alone a sound's three-word label is a tenth of a long sentence, and sounds are never learned.
+        """
+        return 0.0 if self.llm is None else math.sqrt(len(self.ids(example.answer)) + 1)
 
     def spelling(self, example: Example) -> list[int]:
-        """The clip's text as CTC targets; empty if it has none, or holds a token that the head never learned."""
+        """The clip's text as CTC targets; empty if it has none, or holds a token that the head never learned.
+
+        Beside the LLM only speech counts: a sound's label has no place in the clip, and its loss outweighs the words'.
+        """
+        if not example.clip.text or (self.llm is not None and example.clip.kind != "speech"):
+            return []
         target = self.pieces.ids(example.clip.text)
         return target if all(token in self.head.class_of for token in target) else []
 
@@ -76,7 +85,7 @@ class Trainee(nn.Module):
             )
 
     def forward(self, examples: list[Example], pairs: list[tuple[Tensor, Tensor]], compared: Tensor) -> Tensor:
-        """Sums of the LLM's loss over label tokens and of the CTC loss over clips: (2,)."""
+        """Sums of the LLM's loss, each example's by its `weight`, and of the CTC loss over clips: (2,)."""
         audio = self.hear(pairs)
         return torch.stack((self._llm_loss(examples, audio), self._ctc(examples, audio, compared)))
 
@@ -89,7 +98,8 @@ class Trainee(nn.Module):
             # Position i predicts token i + 1; only labelled positions pay for 49,152 logits.
             wanted = labels[:, 1:] != IGNORED
             logits = self.llm.base_model.model.lm_head(hidden[:, :-1][wanted])
-        return F.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
+        each = F.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="none")
+        return (each * (1.0 / wanted.sum(dim=1).sqrt()).repeat_interleave(wanted.sum(dim=1))).sum()
 
     def _batch(self, examples: list[Example], audio: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Right-padded input embeddings (batch, longest, width) and labels (batch, longest)."""
@@ -145,7 +155,7 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     embeddings = read_safetensors(folder / "model.safetensors")["model.embed_tokens.weight"]
     pieces = Pieces(folder)
     start = newest(config.start) if config.start else None
-    tokens = _tokens(start) if start else sorted({t for clip in clips for t in pieces.ids(clip.text)})
+    tokens = tokens_of(start) if start else sorted({t for clip in clips for t in pieces.ids(clip.text)})
     bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1])
     silence_missing_stream(bridge)
     if config.dropout is not None:
@@ -160,7 +170,12 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     return trainee
 
 
-def _tokens(checkpoint: Path) -> list[int]:
+def tokens_of(checkpoint: Path) -> list[int]:
+    """Ids of the tokens that a checkpoint's CTC head knows, in the order of its classes.
+
+    Raises:
+        UserError: it does not say.
+    """
     with safe_open(checkpoint, framework="pt") as file:
         metadata = file.metadata() or {}
     if "tokens" not in metadata:

@@ -30,7 +30,7 @@ from salmonn_core.training.checkpoints import (
 )
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import TrainConfig, files_of
-from salmonn_core.training.corpus import SPEECH_WIDTH, Clip, Features, load_clips
+from salmonn_core.training.corpus import SPEECH_WIDTH, Clip, Features, cut, load_clips
 from salmonn_core.training.curves import Curves
 from salmonn_core.training.features import FeatureStore, beats_encode, fill, whisper_encode
 from salmonn_core.training.manifests import check_audio
@@ -155,11 +155,11 @@ class Trainer:
         config, trainee = self.config, self.trainee
         examples = self.sampler.batch()
         torch.manual_seed(_number(config.seed, self.step, self.engine.process_index))
-        labels = max(1, sum(trainee.label_tokens(e) for e in examples))
+        weight = sum(trainee.weight(e) for e in examples) or 1.0
         spelled = [ids for e in examples if (ids := trainee.spelling(e))]
         same_everywhere = torch.Generator().manual_seed(_number(config.seed, self.step, -1))
         compared = trainee.head.compared(spelled, same_everywhere)
-        counts = torch.tensor([labels, max(1, len(spelled))], device=self.engine.device)
+        counts = torch.tensor([weight, max(1, len(spelled))], device=self.engine.device)
         weights = torch.tensor([1.0, config.ctc_weight if trainee.llm is not None else 1.0], device=self.engine.device)
         self._set_rates()
         self.model.train()
@@ -178,7 +178,7 @@ class Trainer:
     def _backward(self, part: list[Example], compared: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
         """Gradients of one part; returns its share of the batch's mean losses."""
         shown = part or self._stand_in
-        means = self.model(shown, [self.features[e.clip.path] for e in shown], compared) / counts
+        means = self.model(shown, [cut(self.features[e.clip.path], e.span) for e in shown], compared) / counts
         if not part:
             means = means * 0.0
         # DistributedDataParallel takes the mean over processes; the batch's mean needs their sum.

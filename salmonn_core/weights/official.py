@@ -19,11 +19,11 @@ from salmonn_core.checkpoint import OfficialFiles, read_official, read_pickle
 from salmonn_core.config import SalmonnConfig
 from salmonn_core.errors import UserError
 from salmonn_core.weights.convert import new_folder
+from salmonn_core.weights.safe import INDEX_FILE
 from salmonn_core.weights.sources import hub_file, hub_folder, is_hub_id, locate
 
 Report = Callable[[str], None]
 SAMPLED_BYTES = 1 << 16
-INDEX_FILE = "model.safetensors.index.json"
 TEXT_FILES = ("*.json", "*.model", "*.txt")
 
 

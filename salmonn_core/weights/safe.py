@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from salmonn_core.errors import UserError
 
 SHOWN = 8
+WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"  # as transformers calls them
 
 
 def describe_misfit(missing: set[str], unexpected: set[str], misshaped: list[str]) -> str:
@@ -72,6 +73,21 @@ def assign(
         wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
         tensors[name] = tensor.to(device=device, dtype=wanted)
     module.load_state_dict(tensors, strict=True, assign=True)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a transformers folder: one, or the shards that its index names.
+
+    Raises:
+        UserError: there are none.
+    """
+    index = folder / INDEX_FILE
+    if index.exists():
+        return [folder / name for name in sorted(set(read_json(index)["weight_map"].values()))]
+    path = folder / WEIGHTS_FILE
+    if not path.exists():
+        raise UserError(f"{folder} has no {WEIGHTS_FILE}; its base model is not whole")
+    return [path]
 
 
 def read_safetensors(path: Path, prefix: str = "") -> dict[str, Tensor]:

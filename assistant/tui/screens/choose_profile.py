@@ -14,6 +14,7 @@ from textual.widgets.option_list import Option
 from assistant.errors import UserError
 from assistant.profile import Profile, available, load
 from assistant.profile_diff import describe
+from assistant.profile_watch import origin
 
 
 class ChooseProfile(ModalScreen[str | None]):
@@ -31,10 +32,9 @@ class ChooseProfile(ModalScreen[str | None]):
         self._names = list(available())
 
     def compose(self) -> ComposeResult:
-        files = available()
         with Vertical(classes="dialog wide"):
             yield Static("Choose a profile; Enter switches to it", classes="title")
-            yield OptionList(*(Option(f"{name} ({files[name].origin})", name) for name in self._names))
+            yield OptionList(*(Option(origin(name), name) for name in self._names))
             yield Static("", id="changes", markup=False)
             yield Footer()
 

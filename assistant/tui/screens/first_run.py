@@ -10,7 +10,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import Screen
+from textual.screen import ModalScreen
 from textual.widgets import Footer, OptionList, ProgressBar, Static
 from textual.widgets.option_list import Option
 
@@ -26,7 +26,7 @@ METER_EVERY, BAR = 4, 50
 ASIDE = -200.0  # a mark that stands at the bar's left end: there is no floor or threshold to show yet
 
 
-class FirstRun(Screen[bool]):
+class FirstRun(ModalScreen[bool]):
     """Ends with True when the profile is written, with False if the person leaves."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

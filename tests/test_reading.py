@@ -1,0 +1,102 @@
+"""Reading the audio tokens as CTC, and writing transcripts with it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from salmonn_core.reading import FLOOR, Guide, Reader, Spelling
+
+WORDS = {"a": 0, "\u0120a": 1, "b": 2, "\u0120b": 3, "<end>": 4, "\u0120c": 5}
+SPACED = [1, 3]  # the reader knows " a" and " b"
+
+
+class Tokenizer:
+    eos_token_id = WORDS["<end>"]
+
+    def get_vocab(self) -> dict[str, int]:
+        return WORDS
+
+    def __len__(self) -> int:
+        return len(WORDS)
+
+
+def reader() -> Reader:
+    return Reader(torch.eye(4)[:2], torch.tensor(SPACED))
+
+
+def read(frames: str) -> torch.Tensor:
+    """Log-probabilities of a clip that says these classes nearly surely: `-` blank, `a`, `b`."""
+    rows = torch.full((len(frames), 3), 0.01)
+    rows[range(len(frames)), ["-ab".index(f) for f in frames]] = 0.98
+    return rows.log()
+
+
+def collapsed(path: tuple[int, ...]) -> list[int]:
+    return [c for i, c in enumerate(path) if c and (i == 0 or path[i - 1] != c)]
+
+
+def begins_with(log_probs: torch.Tensor, classes: list[int], whole: bool = False) -> float:
+    """Probability that a CTC path reads as something that begins with these classes, by trying every path."""
+    total = 0.0
+    for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        said = collapsed(path)
+        if said == classes if whole else said[: len(classes)] == classes:
+            total += float(torch.tensor([log_probs[t, c] for t, c in enumerate(path)]).sum().exp())
+    return total
+
+
+@pytest.mark.parametrize("said", [[], [1], [1, 2], [2, 2], [1, 1, 2]])
+def test_the_reading_of_a_beginning_is_the_sum_over_all_paths(said: list[int]) -> None:
+    log_probs = torch.randn(6, 3, generator=torch.manual_seed(3)).log_softmax(-1)
+    guide = Guide(log_probs, Spelling(reader(), Tokenizer()), 1.0)
+    # " a" is token 1 and class 1, " b" token 3 and class 2; the first word has no space.
+    answer = [{1: 0, 2: 2}[c] if i == 0 else {1: 1, 2: 3}[c] for i, c in enumerate(said)]
+    joint = guide(torch.zeros(len(WORDS)), answer)
+    before = begins_with(log_probs, said)
+    for class_, first, inside in ((1, 0, 1), (2, 2, 3)):
+        token = inside if said else first
+        assert joint[token].exp() == pytest.approx(begins_with(log_probs, [*said, class_]) / before, rel=1e-3)
+    assert joint[WORDS["<end>"]].exp() == pytest.approx(begins_with(log_probs, said, whole=True) / before, rel=1e-3)
+
+
+def written(log_probs: torch.Tensor, llm: torch.Tensor, weight: float) -> list[int]:
+    guide, answer = Guide(log_probs, Spelling(reader(), Tokenizer()), weight), []
+    while len(answer) < 12:
+        token = int(guide(llm, answer).argmax())
+        if token == WORDS["<end>"]:
+            break
+        answer.append(token)
+    return answer
+
+
+def test_an_llm_that_says_the_same_word_for_ever_is_kept_to_what_was_heard() -> None:
+    runs_on = torch.tensor([4.0, 4.0, 0.0, 0.0, 1.0, 0.0])  # it loves "a" and hardly ever ends
+    assert written(read("-a-bb-a-"), runs_on, 0.5) == [0, 3, 1]
+    assert len(written(read("-a-bb-a-"), runs_on, 0.01)) == 12
+
+
+def test_a_word_that_the_reader_never_learned_can_still_be_written() -> None:
+    sure = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 60.0])
+    guide = Guide(read("-a-"), Spelling(reader(), Tokenizer()), 0.4)
+    assert int(guide(sure, [0]).argmax()) == WORDS["\u0120c"]
+
+
+def test_only_a_bare_word_starts_an_answer_and_only_a_spaced_one_goes_on() -> None:
+    spelling = Spelling(reader(), Tokenizer())
+    assert spelling.classes(at_start=True).tolist() == [1, 0, 2, 0, 0, 0]
+    assert spelling.classes(at_start=False).tolist() == [0, 1, 0, 2, 0, 0]
+
+
+def test_the_greedy_reading_merges_repeats_and_drops_blanks() -> None:
+    audio = torch.eye(4)[[0, 0, 2, 1, 1, 0]] * 5
+    plain = reader()
+    torch.nn.init.constant_(plain.blank.bias, 10.0)
+    assert plain.greedy(audio) == [1, 3, 1]
+
+
+def test_a_clip_with_no_audio_token_in_favour_falls_back_to_the_floor() -> None:
+    guide = Guide(torch.tensor([[0.0, -60.0, -60.0]]), Spelling(reader(), Tokenizer()), 1.0)
+    assert guide(torch.zeros(len(WORDS)), [])[0] == pytest.approx(FLOOR, abs=1e-3)

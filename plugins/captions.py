@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from assistant import AudioWindow, Prompt, Response, Skill, hookimpl
 
-from .transcribe import as_long_as_speech
+from .transcribe import READING_WEIGHT, as_long_as_speech
 
 
 class Settings(BaseModel, extra="forbid", frozen=True):
@@ -27,7 +27,7 @@ def register_skills() -> list[Skill]:
             name="captions",
             description="Writes down what is said, and sounds in brackets: [dog barking]",
             instruction="Transcribe the speech.",
-            settings={"max_new_tokens": 180, "repetition_penalty": 1.05},
+            settings={"max_new_tokens": 180, "reading_weight": READING_WEIGHT},
             verbatim=True,
         )
     ]
@@ -39,7 +39,11 @@ def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt) -> Prompt | 
         return None
     if window.kind == "speech":
         return as_long_as_speech(prompt, window)
-    return replace(prompt, instruction="Describe the sound.", settings=replace(prompt.settings, max_new_tokens=40))
+    return replace(
+        prompt,
+        instruction="Describe the sound.",
+        settings=replace(prompt.settings, max_new_tokens=40, reading_weight=0.0),
+    )
 
 
 @hookimpl

@@ -14,10 +14,10 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 
 from pydantic import BaseModel, Field, model_validator
 
-from assistant import Ask, AudioWindow, Prompt, Record, Response, Show, Skill, State, Write, hookimpl
+from assistant import Ask, AudioWindow, Prompt, Record, Response, Show, Skill, State, Write, hookimpl, with_transcript
 
 from .slot_schema import Schema
-from .transcribe import as_long_as_speech
+from .transcribe import READING_WEIGHT, as_long_as_speech
 
 DEFAULT_SCHEMA = Schema.model_validate({"date": "text", "time": "text", "person": "text", "place name": "text"})
 POST_S = 1.5  # of the two seconds that a plugin has after an answer
@@ -72,11 +72,12 @@ def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt, settings: Se
         return None
     if settings.grounded and not _written_down(window, state):
         written = as_long_as_speech(prompt, window)
-        options = replace(written.settings, repetition_penalty=1.05)  # as `transcribe` does
+        options = replace(written.settings, reading_weight=READING_WEIGHT)
         return replace(written, instruction="Transcribe the speech.", settings=options)
     schema, _ = _asked(window, settings, state)
     options = replace(prompt.settings, pattern=schema.pattern)
-    return replace(prompt, instruction=schema.instruction, settings=options)
+    asked = with_transcript(schema.instruction, state["transcript"][1]) if settings.grounded else schema.instruction
+    return replace(prompt, instruction=asked, settings=options)
 
 
 @hookimpl

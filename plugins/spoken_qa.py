@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from assistant import AudioWindow, Prompt, Skill, hookimpl
 
 FRAME = 480  # samples, 30 ms
-WITH_BACKGROUND = "Please answer the speaker's question in detail based on the background sound."
+WITH_BACKGROUND = "Use the background sound to answer what is asked."
 
 
 class Settings(BaseModel, extra="forbid", frozen=True):
@@ -30,7 +30,7 @@ def register_skills() -> list[Skill]:
             description="Answers the spoken question",
             instruction="Answer the spoken question.",
             kinds=frozenset({"speech"}),
-            settings={"max_new_tokens": 80, "repetition_penalty": 1.1},
+            settings={"max_new_tokens": 80, "repetition_penalty": 1.1, "words_first": True},
         )
     ]
 
@@ -42,7 +42,8 @@ def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt, settings: Se
         return None
     if settings.background == "auto" and depth_db(window.samples) > settings.background_db:
         return None
-    return replace(prompt, instruction=WITH_BACKGROUND)
+    # The words alone would lead away from the sound, which is what the question is about.
+    return replace(prompt, instruction=WITH_BACKGROUND, settings=replace(prompt.settings, words_first=False))
 
 
 def depth_db(samples: np.ndarray) -> float:

@@ -28,7 +28,9 @@ def quiet_host(profile):
 
 
 def bundled_skills():
-    return PluginHost(load("default"), lambda plugin, message: None, safe=True).skills.values()
+    host = PluginHost(load("default"), lambda plugin, message: None, safe=True)
+    host.close()
+    return host.skills.values()
 
 
 @pytest.mark.parametrize("name", [name for name, file in available().items() if file.origin == "bundled"])
@@ -228,7 +230,10 @@ def test_ask_asks_what_the_loop_would(skill, kind):
     answer = profile.answer.model_copy(update={"pin": skill})
     pinned = profile.model_copy(update={"answer": answer})
     events = []
-    Session(FileSource(file), Always(), Turns(looped, quiet_host(pinned), pinned), events.append).run()
+    live = Turns(looped, quiet_host(pinned), pinned)
+    Session(FileSource(file), Always(), live, events.append).run()
+    turns.close()
+    live.close()
     *_, responded = [event for event in events if isinstance(event, Responded)]
     assert row["text"] == responded.response.text
     assert [(p.instruction, p.settings) for p in asked.asked] == [(p.instruction, p.settings) for p in looped.asked]

@@ -15,6 +15,7 @@ from assistant.records import (
     Timings,
     Turn,
 )
+from salmonn_core.prompts import with_transcript
 
 __all__ = [
     "STOP",
@@ -37,4 +38,5 @@ __all__ = [
     "UserError",
     "Write",
     "hookimpl",
+    "with_transcript",
 ]

@@ -168,6 +168,10 @@ def _why_so_long(turn: TurnStory) -> Iterator[tuple[str, str]]:
     response, hooks = turn.responded.response, turn.responded.hook_ms
     timings, settings = response.timings_ms, response.prompt.settings
     yield "LoRA scale", f"{settings.lora_scale:g}"
+    if settings.words_first:
+        yield "words", "a transcript was written first and stood before the question"
+    if settings.reading_weight:
+        yield "reading", f"the audio tokens' own reading counted {settings.reading_weight:g}"
     yield "times", latency(timings).plain
     seconds = (timings.total - timings.first_token) / 1000.0
     if response.tokens > 1 and seconds > 0:

@@ -308,3 +308,17 @@ def test_only_words_that_were_spoken_are_spelled_beside_the_llm():
     assert spelled("speech", "go on") == [7, 1, 1]
     assert spelled("speech", "") == []
     assert spelled("event", "dog bark") == []
+
+
+def test_an_exported_bridge_can_be_the_mean_of_two_checkpoints(tmp_path):
+    from safetensors.torch import save_file
+
+    from salmonn_core.training.export import _blended
+
+    later = {"bridge.w": torch.tensor([2.0]), "head.scale": torch.tensor([4.0]), "lora.a": torch.tensor([1.0])}
+    earlier = tmp_path / "earlier.safetensors"
+    save_file({k: torch.zeros(1) for k in later}, earlier, metadata={"tokens": "[5, 7]"})
+    blended = _blended(later, [5, 7], earlier)
+    assert {k: float(v) for k, v in blended.items()} == {"bridge.w": 1.0, "head.scale": 2.0}
+    with pytest.raises(UserError, match="reads other tokens"):
+        _blended(later, [7, 5], earlier)

@@ -107,6 +107,7 @@ class ExportConfig(Strict):
     """Which checkpoint becomes the model folder that ships."""
 
     checkpoint: Place
+    blend: Place | None = Field(None, description="an earlier checkpoint; its bridge and reader are averaged in")
     beats: Place
     stage: str
     out: Place

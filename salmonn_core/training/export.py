@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from salmonn_core.config import SalmonnConfig
 from salmonn_core.errors import UserError
@@ -17,10 +18,21 @@ from salmonn_core.training.corpus import TINY_QFORMER
 from salmonn_core.training.trainee import TINY_LORA, TINY_PROMPT, tokens_of
 
 
+def _blended(trained: dict[str, Tensor], tokens: list[int], earlier: Path) -> dict[str, Tensor]:
+    """The mean of two checkpoints' bridges: the LLM's loss draws the later one away from the words, and half way it
+    reads better and tells sounds as well (docs/training-log.md)."""
+    if tokens_of(earlier) != tokens:
+        raise UserError(f"{earlier} reads other tokens than the checkpoint it is to be blended with")
+    before = load_file(earlier)
+    return {k: (before[k] + v) / 2 for k, v in trained.items() if k.startswith(("bridge.", "head."))}
+
+
 def export(config: ExportConfig) -> Path:
     """Write the model folder and return its weight file."""
     file = newest(config.checkpoint)
     trained = load_file(file)
+    if config.blend is not None:
+        trained |= _blended(trained, tokens_of(file), newest(config.blend))
     state = {k: v for k, v in trained.items() if k.startswith(("bridge.", "lora."))}
     state |= {READER + k: v for k, v in part(trained, "head.").items()}
     state[f"{READER}tokens"] = torch.tensor(tokens_of(file), dtype=torch.int32)

@@ -54,7 +54,9 @@ class SalmonnCore:
         self.name = settings.model
         self._model = open_model(settings)
         # The first question packs the LoRA and reads the prompt's beginning: before anybody waits for an answer.
-        self.kind(self.encode(np.zeros(SAMPLE_RATE, np.float32)))
+        heard = self.encode(np.zeros(SAMPLE_RATE, np.float32))
+        self.kind(heard)
+        self._model.transcript(heard)  # and the first transcript spells out what the audio tokens can be read as
 
     def encode(self, samples: np.ndarray) -> Any:
         return self._model.encode(np.array(samples))  # a copy that torch may write to

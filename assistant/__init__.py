@@ -15,9 +15,10 @@ from assistant.records import (
     Timings,
     Turn,
 )
-from salmonn_core.prompts import with_transcript
+from salmonn_core.prompts import READING_WEIGHT, transcript_limit, with_transcript
 
 __all__ = [
+    "READING_WEIGHT",
     "STOP",
     "Ask",
     "AudioWindow",
@@ -38,5 +39,6 @@ __all__ = [
     "UserError",
     "Write",
     "hookimpl",
+    "transcript_limit",
     "with_transcript",
 ]

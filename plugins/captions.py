@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from pydantic import BaseModel, Field
 
-from assistant import AudioWindow, Prompt, Response, Skill, hookimpl
+from assistant import READING_WEIGHT, AudioWindow, Prompt, Response, Skill, hookimpl
 
-from .transcribe import READING_WEIGHT, as_long_as_speech
+from .transcribe import as_long_as_speech
 
 
 class Settings(BaseModel, extra="forbid", frozen=True):

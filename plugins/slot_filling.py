@@ -14,10 +14,23 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 
 from pydantic import BaseModel, Field, model_validator
 
-from assistant import Ask, AudioWindow, Prompt, Record, Response, Show, Skill, State, Write, hookimpl, with_transcript
+from assistant import (
+    READING_WEIGHT,
+    Ask,
+    AudioWindow,
+    Prompt,
+    Record,
+    Response,
+    Show,
+    Skill,
+    State,
+    Write,
+    hookimpl,
+    with_transcript,
+)
 
 from .slot_schema import Schema
-from .transcribe import READING_WEIGHT, as_long_as_speech
+from .transcribe import as_long_as_speech
 
 DEFAULT_SCHEMA = Schema.model_validate({"date": "text", "time": "text", "person": "text", "place name": "text"})
 POST_S = 1.5  # of the two seconds that a plugin has after an answer

@@ -2,10 +2,7 @@
 
 from dataclasses import replace
 
-from assistant import AudioWindow, Prompt, Skill, hookimpl
-
-TOKENS, TOKENS_PER_S = 8, 6  # nobody says more
-READING_WEIGHT = 0.5  # docs/library.md; models that cannot be read go without
+from assistant import READING_WEIGHT, AudioWindow, Prompt, Skill, hookimpl, transcript_limit
 
 
 @hookimpl
@@ -24,7 +21,7 @@ def register_skills() -> list[Skill]:
 
 def as_long_as_speech(prompt: Prompt, window: AudioWindow) -> Prompt:
     """No more tokens than can have been said in the window."""
-    said = round(TOKENS + TOKENS_PER_S * window.duration_s)
+    said = transcript_limit(window.duration_s)
     return replace(prompt, settings=replace(prompt.settings, max_new_tokens=min(said, prompt.settings.max_new_tokens)))
 
 

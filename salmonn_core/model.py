@@ -18,7 +18,14 @@ from salmonn_core.bridge import Bridge
 from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
 from salmonn_core.decode import GenerationOptions, generate, generate_batch, pieces
 from salmonn_core.llm import Llm, State
-from salmonn_core.prompts import INSTRUCTIONS, build_prompt, past_turn, with_transcript
+from salmonn_core.prompts import (
+    INSTRUCTIONS,
+    READING_WEIGHT,
+    build_prompt,
+    past_turn,
+    transcript_limit,
+    with_transcript,
+)
 from salmonn_core.reading import Guide, Reader, Spelling
 from salmonn_core.whisper import encode_whisper, log_mel
 
@@ -29,16 +36,8 @@ if TYPE_CHECKING:
 BATCH = 32
 SORTED_BATCHES = 8  # so many batches are read ahead and sorted by length
 HEARD_TOGETHER = 20 * SAMPLE_RATE  # samples that are encoded together
-# Of a transcript: nobody says more tokens, and the weight of the reading that was best on recorded speech.
-TOKENS, TOKENS_PER_S = 8, 6
-READING_WEIGHT = 0.5
 KEPT_PREFIXES = 8
 PromptKey = tuple[tuple[int, ...], float]  # token ids before the audio, LoRA scale
-
-
-def transcript_limit(seconds: float) -> int:
-    """How many tokens the transcript of a clip may have: a model that runs on is stopped."""
-    return round(TOKENS + TOKENS_PER_S * seconds)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from salmonn_core.config import PromptConfig
 
 SPEECH_HERE = "<SpeechHere>"
+# Of a transcript: nobody says more tokens, and the weight of the reading that was best on recorded speech.
+TOKENS, TOKENS_PER_S = 8, 6
+READING_WEIGHT = 0.5
 
 # Several wordings of each official task name, so that no single one has to be met exactly.
 INSTRUCTIONS: dict[str, tuple[str, ...]] = {
@@ -106,6 +109,11 @@ def slot_instruction(fields: dict[str, str]) -> str:
     """
     listed = "; ".join(f"{name} ({meaning})" if meaning else name for name, meaning in fields.items())
     return f"Fill in the fields from the speech as JSON, null if not said. Fields: {listed}."
+
+
+def transcript_limit(seconds: float) -> int:
+    """How many tokens the transcript of a clip may have: a model that runs on is stopped."""
+    return round(TOKENS + TOKENS_PER_S * seconds)
 
 
 def with_transcript(instruction: str, words: str) -> str:

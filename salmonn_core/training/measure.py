@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from salmonn_core.model import READING_WEIGHT, transcript_limit
-from salmonn_core.prompts import INSTRUCTIONS, slot_instruction
+from salmonn_core.prompts import INSTRUCTIONS, READING_WEIGHT, slot_instruction, transcript_limit
 from salmonn_core.training.corpus import MAX_CLIP_S, Clip
 from salmonn_core.training.metrics import Score, holds, names, ratio, repeats, slots_right, word_errors
 from salmonn_core.training.slots import slot_record, unseen_schema
@@ -139,35 +138,37 @@ def _slot_names(clip: Clip) -> list[str]:
 
 def _slot_question(clip: Clip) -> Question:
     fields = [name.replace("_", " ") for name in _slot_names(clip)]
-    pairs = ", ".join(f'"{re.escape(name)}": {SLOT_VALUE}' for name in fields)
-    pattern = r"\{" + pairs + r"\}"
-    return Question(slot_instruction(dict.fromkeys(fields, "")), 96, pattern, words_first=True)
+    return _record_question(dict.fromkeys(fields, ""), dict.fromkeys(fields, SLOT_VALUE))
+
+
+def _record_question(fields: dict[str, str], values: dict[str, str]) -> Question:
+    """Args: fields: names and what they mean; values: the pattern of each one's value."""
+    pairs = (f'"{re.escape(name)}": {value}' for name, value in values.items())
+    return Question(slot_instruction(fields), 96, r"\{" + ", ".join(pairs) + r"\}", words_first=True)
+
+
+def _record(answer: str) -> dict[str, object]:
+    try:
+        return dict(json.loads(answer))
+    except json.JSONDecodeError:  # cut off at the limit: no value of it counts
+        return {}
 
 
 def _slots(clip: Clip, answer: str) -> Iterator[Mark]:
     wanted = {k.replace("_", " "): v for k, v in slot_record(clip, _slot_names(clip)).items()}
-    try:
-        said = json.loads(answer)
-    except json.JSONDecodeError:  # cut off at the limit: no value of it counts
-        said = {}
-    right, given, true = slots_right(wanted, said)
+    right, given, true = slots_right(wanted, _record(answer))
     yield Mark("slot filling", "slot F1", 2.0 * right, given + true)
     yield Mark("slot filling", "whole record", right == given == true)
 
 
 def _unseen_question(clip: Clip) -> Question:
     fields, _ = unseen_schema(clip)
-    pairs = (f'"{name}": (null|"({"|".join(map(re.escape, values))})")' for name, values in fields.items())
-    instruction = slot_instruction({name: ", ".join(values) for name, values in fields.items()})
-    return Question(instruction, 96, r"\{" + ", ".join(pairs) + r"\}", words_first=True)
+    patterns = {name: f'(null|"({"|".join(map(re.escape, values))})")' for name, values in fields.items()}
+    return _record_question({name: ", ".join(values) for name, values in fields.items()}, patterns)
 
 
 def _unseen(clip: Clip, answer: str) -> Iterator[Mark]:
-    try:
-        said = json.loads(answer)
-    except json.JSONDecodeError:  # cut off at the limit
-        said = {}
-    yield Mark("slot filling, unseen schema", "whole record", said == unseen_schema(clip)[1])
+    yield Mark("slot filling, unseen schema", "whole record", _record(answer) == unseen_schema(clip)[1])
 
 
 def _spoken_question(clip: Clip) -> Question:

@@ -49,8 +49,7 @@ def takes(engine: str, split: str, pool: list[Sentence], seed: int) -> Iterator[
     for sentence in pool:
         if sentence.split != split:
             continue
-        mixture, voice = _pick_voice(engine, split, rng)
-        yield Take(sentence, engine, voice, mixture, rng.uniform(0.85, 1.2))
+        yield _take(sentence, engine, split, rng)
 
 
 def every_voice(engine: str, split: str, pool: list[Sentence], seed: int) -> Iterator[Take]:
@@ -58,11 +57,15 @@ def every_voice(engine: str, split: str, pool: list[Sentence], seed: int) -> Ite
     rng = random.Random(f"{seed}{engine}{split} every voice")
     done: set[str] = set()
     for sentence in islice(cycle(pool), TRIES * len(pool)):
-        mixture, voice = _pick_voice(engine, split, rng)
-        take = Take(sentence, engine, voice, mixture, rng.uniform(0.85, 1.2))
+        take = _take(sentence, engine, split, rng)
         if take.id not in done:
             done.add(take.id)
             yield take
+
+
+def _take(sentence: Sentence, engine: str, split: str, rng: random.Random) -> Take:
+    mixture, voice = _pick_voice(engine, split, rng)
+    return Take(sentence, engine, voice, mixture, rng.uniform(0.85, 1.2))
 
 
 def _pick_voice(engine: str, split: str, rng: random.Random) -> tuple[dict[str, float], str]:

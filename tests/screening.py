@@ -45,7 +45,9 @@ def services(core, **parts):
 
 
 def app(profile, core, wave=SAYING, after=QUIET, watched=None, **parts):
-    return AssistantApp(profile, HeldSource(wave, after), services(core, **parts), watched)
+    made = AssistantApp(profile, HeldSource(wave, after), services(core, **parts), watched)
+    made.NOTIFICATION_TIMEOUT = 600  # on a busy machine a toast would be gone before the test has looked
+    return made
 
 
 async def until(pilot, condition):

@@ -197,10 +197,9 @@ async def test_before_anything_was_heard_the_keys_for_windows_break_nothing(prof
         await until(pilot, lambda: "listening" in shown(screen, StatusLine))
         for action in ("replay", "ask_again", "why", "save", "delete", "previous_window", "next_window"):
             await pilot.press(ACTIONS[action].key)
-        await pilot.pause(0.05)
+        await until(pilot, lambda: toasts(screen).count("No window is selected") == 4)
         assert len(screen.screen_stack) == 1
         assert screen.selected is None
-        assert toasts(screen).count("No window is selected") == 4
 
 
 def modal(kind, profile):

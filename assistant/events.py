@@ -68,6 +68,7 @@ class WindowClosed(Event):
     start_s: float
     duration_s: float
     level_dbfs: float
+    silence_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

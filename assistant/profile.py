@@ -55,9 +55,9 @@ class CoreSettings(_Strict):
 
 # The numbers that a preset stands for; whatever a profile sets itself wins over them.
 PRESETS: dict[str, dict[str, float]] = {
-    "relaxed": {"start_voiced_s": 0.2, "end_silence_s": 1.25},
-    "normal": {"start_voiced_s": 0.2, "end_silence_s": 0.7},
-    "quick": {"start_voiced_s": 0.15, "end_silence_s": 0.4},
+    "relaxed": {"start_voiced_s": 0.2, "end_silence_s": 1.25, "patience_s": 1.75},
+    "normal": {"start_voiced_s": 0.2, "end_silence_s": 0.7, "patience_s": 1.25},
+    "quick": {"start_voiced_s": 0.15, "end_silence_s": 0.4, "patience_s": 0.6},
 }
 
 
@@ -74,6 +74,10 @@ class HearingSettings(_Strict):
     silero_threshold: float = Field(0.5, gt=0, lt=1, description="a frame is voiced from this probability on")
     start_voiced_s: float = Field(0.2, gt=0, description="so much voice opens a window")
     end_silence_s: float = Field(0.7, gt=0, description="so much silence ends it")
+    patience: float = Field(
+        3.0, ge=0, description="a talker who pauses gets so many times their longest pause; 0: everybody gets the same"
+    )
+    patience_s: float = Field(1.25, gt=0, description="but not more than this")
     speculate_after_s: float = Field(
         0.2, ge=0, description="so much silence lets an answer begin, in case it is over; 0 never"
     )
@@ -100,8 +104,8 @@ class HearingSettings(_Strict):
 
     @model_validator(mode="after")
     def _windows_make_sense(self) -> HearingSettings:
-        if self.max_window_s <= self.pre_roll_s + self.end_silence_s:
-            raise ValueError("max_window_s must be longer than pre_roll_s + end_silence_s")
+        if self.max_window_s <= self.pre_roll_s + max(self.end_silence_s, self.patience_s):
+            raise ValueError("max_window_s must be longer than pre_roll_s + end_silence_s, or patience_s")
         if self.overlap_s > self.max_window_s / 2:
             raise ValueError("overlap_s must be at most half of max_window_s")
         return self

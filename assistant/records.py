@@ -34,6 +34,7 @@ class AudioWindow:
         level_dbfs: root mean square of the whole window.
         source: the device or file that it was heard on.
         overlap_s: how much of its beginning the window before it had already.
+        silence_s: for how long nobody had spoken, or nothing had sounded, when it ended.
     """
 
     id: int
@@ -44,6 +45,7 @@ class AudioWindow:
     level_dbfs: float
     source: str
     overlap_s: float = 0.0
+    silence_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.samples.flags.writeable:  # nobody who is handed a window can change it for the others

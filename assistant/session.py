@@ -267,7 +267,7 @@ class Session:
     def _close(self, window: AudioWindow) -> None:
         self._heard(window)
         self._closed += 1
-        self._voice.close(window.id, self._segmenter.settings.end_silence_s if window.end == "silence" else 0.0)
+        self._voice.close(window)
         early, self._early = self._early, None
         if early is not None and early.window.id == window.id:
             early.confirm(window)

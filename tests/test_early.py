@@ -62,7 +62,7 @@ def test_an_answer_is_there_when_the_silence_is_over(live):
 
 
 def test_an_answer_that_was_begun_too_early_is_never_seen(live, host):
-    events, turns = live([silence(0.9), tone(0.9), silence(0.4), tone(0.9), silence(1.2)], speculate_after_s=0.2)
+    events, turns = live([silence(0.9), tone(0.9), silence(0.4), tone(0.9), silence(1.5)], speculate_after_s=0.2)
     (answer,) = answers(events)
     assert turns.core.encoded == 2
     assert len([event for event in events if isinstance(event, TurnStarted)]) == 1
@@ -105,6 +105,12 @@ def test_talking_on_cancels_the_answer_and_a_cough_does_not(live):
     assert first.end == "superseded"
     coughed = [silence(0.9), tone(0.9), silence(1.0), tone(0.3), silence(3.5)]
     (first, *_) = answers(live(coughed, Talkative())[0])
+    assert first.end == "done"
+
+
+def test_a_voice_far_softer_than_whoever_asked_cancels_nothing(live):
+    behind = [silence(0.9), tone(0.9, 0.3), silence(1.0), tone(1.2, 0.04), silence(3.0)]
+    (first, *_) = answers(live(behind, Talkative())[0])
     assert first.end == "done"
 
 

@@ -109,6 +109,37 @@ def test_two_processes_have_the_losses_of_one(toys, aligned):
     assert losses(toys["folder"] / "two-processes") == pytest.approx(losses(one), rel=1e-4)
 
 
+def test_sounds_end_up_beside_the_words_of_their_labels(toys):
+    """A few steps on sounds alone: the tagger, on the audio tokens of the bridge, tells two sounds apart."""
+    import torch
+
+    from salmonn_core.training.corpus import load_clips
+    from salmonn_core.training.trainer import Trainer
+
+    sounds = toys["folder"] / "set/sounds.jsonl"
+    labels = ["music", "alarm"]
+    rows = [{"path": f"{n}.wav", "kind": "event", "labels": [labels[n % 2]], "caption": "x"} for n in range(4)]
+    sounds.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    more = {"stage": "align", "steps": 40, "tag_weight": 1.0, "lr_bridge": 2e-3, "warmup": 5, "train": [str(sounds)]}
+    trainer = Trainer(TrainConfig(**settings(toys, "tagged", **more)))
+    trainer.run()
+    trainee = trainer.trainee.eval()
+    with torch.inference_mode():
+        for clip in load_clips([sounds]):
+            best = int(trainee.tagger(trainee.hear([trainer.features[clip.path]])[0]).argmax())
+            assert sorted(trainee.tagger.number)[best] == clip.row["labels"][0]
+
+
+def test_what_a_clip_is_tagged_with():
+    from salmonn_core.training.align import tags_of
+    from salmonn_core.training.corpus import Clip
+
+    music = {"labels": ["music", "piano"], "instruments": ["piano"], "tempo": "fast", "mode": "minor"}
+    assert tags_of(Clip("a.wav", "music", "", "", music)) == ["music", "piano", "fast tempo", "minor key"]
+    assert tags_of(Clip("a.wav", "speech", "hello", "", {"labels": ["speech"]})) == []
+    assert tags_of(Clip("a.wav", "event", "", "", {"labels": ["rain"], "task": "QA"}, "QA")) == []
+
+
 def test_a_run_leaves_curves_and_no_half_checkpoint(aligned):
     assert (aligned / "curves.png").stat().st_size > 1000
     assert [path.name for path in aligned.glob("step-*")] == ["step-00000002"]

@@ -175,6 +175,7 @@ def test_rendered_music_is_what_its_facts_say(tmp_path):
     rows = read_manifest(tmp_path / "music-train-music.jsonl")
     assert all(row["instruments"][0] in row["caption"] and row["tempo"] in row["caption"].lower() for row in rows)
     assert all(np.abs(read_clip(row["path"])).max() > 0.5 for row in rows)
+    assert all(("drums" in row["caption"]) == row["drums"] for row in rows)
     assert len({row["caption"] for row in rows}) == 2
 
 

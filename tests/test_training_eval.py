@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from salmonn_core.training.metrics import holds, names, ratio, slots_right, word_errors
+from salmonn_core.training.metrics import families, holds, names, ratio, slots_right, word_errors
 
 
 @pytest.fixture
@@ -117,3 +117,28 @@ def test_the_cascade_is_asked_only_what_is_asked_aloud(manifest):
     scores = {(s.task, s.measure): (s.value, s.clips) for s in found}
     assert scores[f"spoken questions ({CASCADE})", "right on the key"] == (1.0, 1)
     assert scores[f"co-reasoning ({CASCADE})", "right on the key"] == (0.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "families_named"),
+    [
+        ("Fast music played on electric guitar.", {"plucked strings"}),
+        ("A harpsichord, not a harp, and a solo on the English horn.", {"keyboard", "plucked strings", "woodwind"}),
+        ("A saxophone over drums.", {"woodwind", "percussion"}),
+        ("Orchestral music.", set()),
+    ],
+)
+def test_instruments_count_by_their_family(text, families_named):
+    assert families(text) == families_named
+
+
+def test_a_piano_for_a_harpsichord_is_right_and_a_flute_is_not():
+    from salmonn_core.training.corpus import Clip
+    from salmonn_core.training.measure import MEASURES
+
+    def marks(answer, **row):
+        return [mark.part for mark in MEASURES["music_description"].marks(Clip("a.wav", "music", "", "", row), answer)]
+
+    assert marks("Slow music on a piano.", instruments=["harpsichord"], tempo="slow") == [1, 1]
+    assert marks("Fast music on a flute.", instruments=["harpsichord"], tempo="slow") == [0, 0]
+    assert marks("A trumpet plays.", labels=["music", "trombone"]) == [1]

@@ -53,6 +53,7 @@ class _Open:
     voiced: int = 0
     loud: int = 0
     quiet: int = 0  # frames since the last active one
+    longest_pause: int = 0  # in frames, of a talker who went on after it
     paused: bool = False
     held: bool = False
 
@@ -199,15 +200,23 @@ class Segmenter:
             return
         speech = window.kind == "speech"
         active = window.talker.hear(heard.level_dbfs, voiced) if speech else loud or self._steady.on
+        if active:
+            window.longest_pause = max(window.longest_pause, window.quiet)
         window.quiet = 0 if active else window.quiet + 1
         yield from self._pause_or_resume(window)
-        if window.quiet >= frames(self.settings.end_silence_s) and not window.held:
+        if window.quiet >= self._silence_that_ends(window) and not window.held:
             yield from self.flush("silence")
         elif len(window.frames) >= frames(self.settings.max_window_s):
             yield from self._split(window)
         elif window.kind == "sound" and self._steady.goes_on:
             self._steady.told()
             yield from self.flush("steady")
+
+    def _silence_that_ends(self, window: _Open) -> int:
+        """In frames. Who paused before and went on is likely to do it again, and gets more time (`patience`)."""
+        s = self.settings
+        patient = min(window.longest_pause * s.patience, s.patience_s / FRAME_S) if window.kind == "speech" else 0
+        return max(frames(s.end_silence_s), round(patient))
 
     def _pause_or_resume(self, window: _Open) -> Iterator[Event]:
         after_s = self.settings.speculate_after_s
@@ -223,7 +232,8 @@ class Segmenter:
         again = window.frames[-frames(self.settings.overlap_s) :] if self.settings.overlap_s else []
         yield from self.flush("max_window")
         following = self._begin(window.kind, list(again), len(again))
-        following.talker, following.quiet, following.held = window.talker, window.quiet, window.held
+        following.talker, following.held = window.talker, window.held
+        following.quiet, following.longest_pause = window.quiet, window.longest_pause
         yield _opened(following)
 
     def _mostly_voiced(self, window: _Open) -> bool:
@@ -234,8 +244,8 @@ class Segmenter:
         samples = np.concatenate(window.frames) if window.frames else np.zeros(0, np.float32)
         kind: WindowKind = "speech" if self._mostly_voiced(window) else "sound"
         start_s, level = round(window.start_s, 3), round(level_dbfs(samples), 1)
-        overlap_s = round(window.overlap * FRAME_S, 3)
-        return AudioWindow(window.id, samples, kind, start_s, reason, level, self.source, overlap_s)
+        overlap_s, silence_s = round(window.overlap * FRAME_S, 3), round(window.quiet * FRAME_S, 3)
+        return AudioWindow(window.id, samples, kind, start_s, reason, level, self.source, overlap_s, silence_s)
 
     def flush(self, reason: WindowEnd) -> Iterator[Event | AudioWindow]:
         """End the open window, if there is one, for the reason given."""
@@ -256,6 +266,7 @@ class Segmenter:
             start_s=closed.start_s,
             duration_s=round(closed.duration_s, 3),
             level_dbfs=closed.level_dbfs,
+            silence_s=closed.silence_s,
         )
         refusal = self._refusal(window, closed)
         yield WindowDropped(window=window.id, reason=refusal) if refusal else closed

@@ -48,7 +48,7 @@ from assistant.tui.widgets import Caption, Conversation, LevelMeter, PanelBoard,
 from assistant.tui.widgets.status import Forms
 from assistant.tui.wording import latency_forms
 
-METER_EVERY = 4  # frames of 30 ms: about eight updates a second
+METER_EVERY, IDLE_EVERY = 4, 8  # frames of 30 ms: some eight updates a second while a window is open, else four
 WATCH_EVERY_S = 1.0
 
 
@@ -148,7 +148,7 @@ class AssistantApp(PluginViews):
         if isinstance(event, LevelMeasured):
             self._frames += 1
             kind = event.open_kind or ""
-            if kind == self._kind_open and self._frames % METER_EVERY:
+            if kind == self._kind_open and self._frames % (METER_EVERY if kind else IDLE_EVERY):
                 return
             self._kind_open = kind
         self._tell(Happened(event))

@@ -16,7 +16,7 @@ Shown = tuple[str, str, tuple[tuple[str, ...], ...]]  # a panel: plugin, title, 
 SLOW_MS, SHORT_MS = 1000.0, 1.0
 MARKS = {"speech": "» speech", "sound": "♪ sound"}  # a sign and a word: never colour alone
 ENDED = {
-    "silence": "it was quiet for {end_silence_s:g} s",
+    "silence": "it was quiet for {silence_s:.2g} s",
     "max_window": "it had become {max_window_s:g} s long; the model hears at most 30 s",
     "manual": "a key was pressed",
     "device_lost": "the microphone was lost",
@@ -121,7 +121,7 @@ def why(story: WindowStory) -> Iterator[tuple[str, str]]:
     yield from _why_opened(story)
     if story.closed:
         closed = story.closed
-        ended = ENDED[closed.reason].format(**story.hearing.model_dump())
+        ended = ENDED[closed.reason].format(**story.hearing.model_dump(), silence_s=closed.silence_s)
         yield "ended", f"after {closed.duration_s:.2f} s by {closed.reason.replace('_', ' ')}: {ended}"
         yield "level", f"{closed.level_dbfs:.1f} dBFS over the whole window; the gate took it for {closed.kind}"
     for turn in story.turns:

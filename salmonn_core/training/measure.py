@@ -11,7 +11,7 @@ from typing import Any
 
 from salmonn_core.prompts import INSTRUCTIONS, READING_WEIGHT, slot_instruction, transcript_limit
 from salmonn_core.training.corpus import MAX_CLIP_S, Clip
-from salmonn_core.training.metrics import Score, holds, names, ratio, repeats, slots_right, word_errors
+from salmonn_core.training.metrics import Score, families, holds, names, ratio, repeats, slots_right, word_errors
 from salmonn_core.training.slots import slot_record, unseen_schema
 
 
@@ -117,13 +117,17 @@ def _named(clip: Clip, answer: str, how: str) -> Iterator[Mark]:
         yield Mark("name the sound", f"of the ten ESC-10 classes, {how}", right)
 
 
+def _instruments(clip: Clip) -> set[str]:
+    """The families of a clip's instruments, by its list of them or, where it has none, its labels."""
+    return families(", ".join(clip.row.get("instruments") or _labels(clip)))  # type: ignore[arg-type]
+
+
 def _music(clip: Clip, answer: str) -> Iterator[Mark]:
-    instruments: list[str] = clip.row.get("instruments") or []  # type: ignore[assignment]
-    if instruments:
-        yield Mark("describe music", "an instrument named", any(names(name, answer) for name in instruments))
+    if played := _instruments(clip):
+        yield Mark("describe music", "instrument family right", bool(played & families(answer)))
     tempo = str(clip.row.get("tempo") or "")
     if tempo in TEMPI:
-        yield Mark("describe music", "tempo class named", names(tempo, answer))
+        yield Mark("describe music", "tempo class right", names(tempo, answer))
 
 
 def _kind(clip: Clip, answer: str) -> Iterator[Mark]:
@@ -210,7 +214,7 @@ MEASURES = {
     "audiocaption": Measure(lambda c: c.kind == "event" and _labels(c), _asks("audiocaption", 48), _captioned),
     "label": Measure(lambda c: c.kind == "event" and _labels(c), _asks("label", 16), _labelled),
     "music_description": Measure(
-        lambda c: c.kind == "music" and (c.row.get("instruments") or c.row.get("tempo")),
+        lambda c: c.kind == "music" and (_instruments(c) or c.row.get("tempo")),
         _asks("music_description", 64),
         _music,
     ),

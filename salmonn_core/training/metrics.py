@@ -15,6 +15,15 @@ from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 from salmonn_core.training.texts import plain
 
 DRAWS = 1000
+FAMILIES = {  # of instruments, by the stems of their names; the longer name counts where one holds the other
+    "keyboard": ("piano", "organ", "harpsichord", "accordion", "celesta", "clavinet"),
+    "plucked strings": ("guitar", "harp", "banjo", "bass", "koto", "sitar", "shamisen", "mandolin", "ukulele"),
+    "bowed strings": ("violin", "viola", "cello", "string", "fiddle", "double bass"),
+    "brass": ("trumpet", "trombone", "horn", "tuba", "brass"),
+    "woodwind": ("flute", "clarinet", "oboe", "saxophone", "recorder", "bassoon", "piccolo", "bagpipe", "english horn"),
+    "percussion": ("drum", "marimba", "xylophone", "vibraphone", "music box", "bell", "timpani", "cymbal", "castanet"),
+    "voice": ("choir", "voice", "singing"),
+}
 STEM = 4  # letters of a label's word that must be in the caption
 
 
@@ -70,6 +79,16 @@ def names(label: str, caption: str) -> bool:
     words = plain(caption).split()
     stems = [word[:STEM] for word in plain(label).split() if len(word) > 2]
     return bool(stems) and all(any(word.startswith(stem) for word in words) for stem in stems)
+
+
+def families(text: str) -> set[str]:
+    """The instrument families that a text names: "a solo on electric guitar" names the plucked strings."""
+    known = sorted(((name, family) for family, those in FAMILIES.items() for name in those), key=lambda n: -len(n[0]))
+    rest, found = f" {plain(text)}", set()
+    for name, family in known:
+        if f" {name}" in rest:
+            rest, found = rest.replace(f" {name}", " "), found | {family}
+    return found
 
 
 def holds(key: str, answer: str) -> bool:

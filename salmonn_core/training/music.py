@@ -19,14 +19,22 @@ from salmonn_core.training.manifests import Row
 
 FONTS = tuple(Path("/usr/share/sounds/sf2") / f"{name}.sf2" for name in ("FluidR3_GM", "TimGM6mb"))
 FONT_LICENSES = {"FluidR3_GM": "MIT", "TimGM6mb": "GPL-2"}
-PROGRAMS = {  # General MIDI programs, counted from 0
-    "piano": 0, "organ": 19, "guitar": 24, "violin": 40, "strings": 48, "trumpet": 56, "saxophone": 65, "flute": 73,
+PROGRAMS: dict[str, tuple[int, ...]] = {  # General MIDI programs, counted from 0
+    "piano": (0, 1, 3), "harpsichord": (6,), "organ": (16, 19, 20), "accordion": (21,),
+    "guitar": (24, 25, 26), "electric guitar": (27, 29, 30), "harp": (46,), "banjo": (105,),
+    "violin": (40,), "cello": (42,), "strings": (48, 49), "choir": (52, 53),
+    "trumpet": (56,), "trombone": (57,), "french horn": (60,),
+    "saxophone": (65, 66), "oboe": (68,), "clarinet": (71,), "flute": (73,), "recorder": (74,),
+    "marimba": (12,), "xylophone": (13,), "vibraphone": (11,), "music box": (10,),
 }  # fmt: skip
+LOW = frozenset({"cello", "trombone", "french horn"})  # an octave down
+SOLO_SHARE, DRUMS_SHARE = 0.4, 0.25
 TEMPI = {"slow": (55, 75), "medium": (90, 115), "fast": (140, 175)}  # beats a minute
 MODES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 CADENCE = ((0, 2, 4), (3, 5, 7), (4, 6, 8), (0, 2, 4))  # scale steps of the chords, a bar each
 TICKS = 480  # a beat
-CHORDS, MELODY = 1, 0  # MIDI channels
+CHORDS, MELODY, DRUMS = 1, 0, 9  # MIDI channels
+BASS_DRUM, SNARE = 36, 38
 Event = tuple[int, bytes]
 
 
@@ -43,24 +51,36 @@ def soundfont(wanted: Path | None) -> Path:
 
 
 def compose(rng: random.Random, seconds: float) -> tuple[bytes, Row]:
-    """A MIDI file of a melody over chords, and its facts."""
+    """A MIDI file of a melody, mostly over chords and sometimes over drums, and its facts."""
     instrument, tempo, mode = rng.choice(list(PROGRAMS)), rng.choice(list(TEMPI)), rng.choice(list(MODES))
-    bpm = rng.randint(*TEMPI[tempo])
-    root, beats = rng.randint(52, 63), int(seconds * bpm / 60)
+    bpm, program = rng.randint(*TEMPI[tempo]), rng.choice(PROGRAMS[instrument])
+    root, beats = rng.randint(52, 63) - 12 * (instrument in LOW), int(seconds * bpm / 60)
     scale = [root + 12 * octave + step for octave in range(3) for step in MODES[mode]]
-    events: list[Event] = [(0, bytes((0xC0 | channel, PROGRAMS[instrument]))) for channel in (MELODY, CHORDS)]
+    events: list[Event] = [(0, bytes((0xC0 | channel, program))) for channel in (MELODY, CHORDS)]
     at = 0
     while at < beats * TICKS:
         chord = CADENCE[at // (4 * TICKS) % len(CADENCE)]
         length = rng.choice((TICKS // 2, TICKS, TICKS))
         events += _note(MELODY, scale[rng.choice(chord) + 7], at, length, 95)
         at += length
-    for bar in range(0, beats, 4):
-        for step in CADENCE[bar // 4 % len(CADENCE)]:
-            events += _note(CHORDS, scale[step], bar * TICKS, 4 * TICKS, 60)
-    caption = f"{tempo.capitalize()} music in a {mode} key, played on {instrument}."
-    facts: Row = {"instruments": [instrument], "tempo": tempo, "bpm": bpm, "mode": mode, "drums": False}
+    solo, drums = rng.random() < SOLO_SHARE, rng.random() < DRUMS_SHARE
+    events += [] if solo else _chords(scale, beats)
+    events += _drums(beats) if drums else []
+    end = f" with drums{'.' if solo else ' and chords.'}" if drums else "."
+    caption = f"{tempo.capitalize()} music in a {mode} key, played on {instrument}{end}"
+    facts: Row = {"instruments": [instrument], "tempo": tempo, "bpm": bpm, "mode": mode, "drums": drums}
     return _midi(events, bpm), {"text": caption, "caption": caption, "labels": ["music", instrument], **facts}
+
+
+def _chords(scale: list[int], beats: int) -> list[Event]:
+    steps = [(bar, step) for bar in range(0, beats, 4) for step in CADENCE[bar // 4 % len(CADENCE)]]
+    return [event for bar, step in steps for event in _note(CHORDS, scale[step], bar * TICKS, 4 * TICKS, 60)]
+
+
+def _drums(beats: int) -> list[Event]:
+    """Bass drum and snare in turn, one a beat."""
+    hits = [(beat, SNARE if beat % 2 else BASS_DRUM) for beat in range(beats)]
+    return [event for beat, drum in hits for event in _note(DRUMS, drum, beat * TICKS, TICKS // 2, 90)]
 
 
 def _note(channel: int, pitch: int, at: int, length: int, velocity: int) -> list[Event]:

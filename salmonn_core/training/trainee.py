@@ -23,7 +23,7 @@ from salmonn_core.config import LoraConfig, PromptConfig
 from salmonn_core.errors import UserError
 from salmonn_core.loading import load_llm, lora_state, part, with_lora
 from salmonn_core.prompts import build_prompt
-from salmonn_core.training.align import CtcHead, silence_missing_stream
+from salmonn_core.training.align import CtcHead, Tagger, silence_missing_stream, tags_of
 from salmonn_core.training.checkpoints import newest
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import TrainConfig
@@ -45,11 +45,13 @@ PROBED_CLIPS = 16
 
 
 class Trainee(nn.Module):
-    """Bridge, CTC head and, unless this is the alignment, an LLM with LoRA."""
+    """Bridge, CTC head, tagger and, unless this is the alignment, an LLM with LoRA."""
 
-    def __init__(self, bridge: Bridge, head: CtcHead, llm: Any, tokenizer: Any, pieces: Pieces, bf16: bool) -> None:
+    def __init__(
+        self, bridge: Bridge, head: CtcHead, tagger: Tagger, llm: Any, tokenizer: Any, pieces: Pieces, bf16: bool
+    ) -> None:
         super().__init__()
-        self.bridge, self.head, self.llm = bridge, head, llm
+        self.bridge, self.head, self.tagger, self.llm = bridge, head, tagger, llm
         self.tokenizer, self.pieces, self.bf16 = tokenizer, pieces, bf16
 
     @property
@@ -68,11 +70,11 @@ class Trainee(nn.Module):
         return 0.0 if self.llm is None else math.sqrt(len(self.ids(example.answer)) + 1)
 
     def spelling(self, example: Example) -> list[int]:
-        """The clip's text as CTC targets; empty if it has none, or holds a token that the head never learned.
+        """The clip's words as CTC targets; empty if it has none, or holds a token that the head never learned.
 
-        Beside the LLM only speech counts: a sound's label has no place in the clip, and its loss outweighs the words'.
+        Only speech counts: a sound's label has no place in the clip, and its loss outweighs the words'.
         """
-        if not example.clip.text or (self.llm is not None and example.clip.kind != "speech"):
+        if not example.clip.text or example.clip.kind != "speech":
             return []
         target = self.pieces.ids(example.clip.text)
         return target if all(token in self.head.class_of for token in target) else []
@@ -85,9 +87,11 @@ class Trainee(nn.Module):
             )
 
     def forward(self, examples: list[Example], pairs: list[tuple[Tensor, Tensor]], compared: Tensor) -> Tensor:
-        """Sums of the LLM's loss, each example's by its `weight`, and of the CTC loss over clips: (2,)."""
+        """Sums of the LLM's loss, each example's by its `weight`, of the CTC loss and of the tags' over clips: (3,)."""
         audio = self.hear(pairs)
-        return torch.stack((self._llm_loss(examples, audio), self._ctc(examples, audio, compared)))
+        return torch.stack(
+            (self._llm_loss(examples, audio), self._ctc(examples, audio, compared), self._tags(examples, audio))
+        )
 
     def _llm_loss(self, examples: list[Example], audio: list[Tensor]) -> Tensor:
         if self.llm is None:
@@ -122,15 +126,22 @@ class Trainee(nn.Module):
             return torch.zeros((), device=self.device)
         return self.head.loss([heard for heard, _ in spelled], [ids for _, ids in spelled], compared)
 
+    def _tags(self, examples: list[Example], audio: list[Tensor]) -> Tensor:
+        tagged = [(heard, tags) for e, heard in zip(examples, audio, strict=True) if (tags := tags_of(e.clip))]
+        if not tagged:
+            return torch.zeros((), device=self.device)
+        return self.tagger.loss([heard for heard, _ in tagged], [tags for _, tags in tagged])
+
     @torch.inference_mode()
     def read(self, pair: tuple[Tensor, Tensor]) -> str:
         """What the CTC head alone reads in a clip."""
         return self.pieces.text(self.head.greedy(self.hear([pair])[0]))
 
     def state(self) -> dict[str, Tensor]:
-        """Weights of a checkpoint: `bridge.`, `head.`, `lora.`."""
+        """Weights of a checkpoint: `bridge.`, `head.`, `tagger.`, `lora.`."""
         state = {f"bridge.{k}": v for k, v in self.bridge.state_dict().items()}
         state |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
+        state |= {f"tagger.{k}": v for k, v in self.tagger.state_dict().items()}
         if self.llm is not None:
             state |= {f"lora.{k}": v for k, v in lora_state(self.llm).items()}
         return {k: v.detach().cpu().contiguous() for k, v in state.items()}
@@ -139,6 +150,8 @@ class Trainee(nn.Module):
         """Take a checkpoint's weights; whether a LoRA was among them."""
         self.bridge.load_state_dict(part(state, "bridge."))
         self.head.load_state_dict(part(state, "head."))
+        if tagger := part(state, "tagger."):
+            self.tagger.load_state_dict(tagger)
         lora = part(state, "lora.")
         if lora and self.llm is not None:
             self.llm.load_state_dict(lora, strict=False)  # a subset by design; its names were checked when saved
@@ -163,7 +176,9 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
             if isinstance(module, nn.Dropout):
                 module.p = config.dropout
     llm, tokenizer = (None, None) if config.stage == "align" else _llm(folder, config.lora_scale)
-    trainee = Trainee(bridge, CtcHead(embeddings, tokens), llm, tokenizer, pieces, config.precision == "bf16")
+    tagger = Tagger(embeddings, sorted({tag for clip in clips for tag in tags_of(clip)}), pieces)
+    head = CtcHead(embeddings, tokens)
+    trainee = Trainee(bridge, head, tagger, llm, tokenizer, pieces, config.precision == "bf16")
     has_lora = trainee.load(load_file(start)) if start else False
     if llm is not None and not has_lora:
         _match_norm(trainee, embeddings, [features[path] for path in features.some(PROBED_CLIPS)])

@@ -32,4 +32,4 @@ class LevelMeter(Static):
             words = f"{bar} {words}"
         if words != self._last:
             self._last = words
-            self.update(Text(words, no_wrap=True, overflow="ellipsis"), layout=False)  # eight times a second
+            self.update(Text(words, no_wrap=True, overflow="ellipsis"), layout=False)

@@ -215,7 +215,7 @@ class Segmenter:
     def _silence_that_ends(self, window: _Open) -> int:
         """In frames. Who paused before and went on is likely to do it again, and gets more time (`patience`)."""
         s = self.settings
-        patient = min(window.longest_pause * s.patience, s.patience_s / FRAME_S) if window.kind == "speech" else 0
+        patient = min(window.longest_pause * s.patience, s.patience_s / FRAME_S) if window.talker.clear else 0
         return max(frames(s.end_silence_s), round(patient))
 
     def _pause_or_resume(self, window: _Open) -> Iterator[Event]:

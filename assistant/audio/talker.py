@@ -15,6 +15,7 @@ RISE, FALL = 0.3, 0.005  # per frame: how fast the talker's level is followed
 GAP_DB = 9.0  # so far below the talker a frame belongs to what goes on behind them
 NEAR_DB = 7.0  # and from here on it is theirs, whatever goes on
 HANGOVER = 4  # frames; the loudest of them counts
+CLEAR_DB = 16.0  # a talker who stands out so far from what goes on behind is heard in every syllable
 
 
 class Behind:
@@ -41,6 +42,11 @@ class Talker:
         self._behind, self._drop_db, self._over_db = behind, drop_db, over_db
         self._level_dbfs = -100.0
         self._recent: deque[float] = deque(maxlen=HANGOVER)
+
+    @property
+    def clear(self) -> bool:
+        """Whether their pauses are their own, and not syllables that the background has hidden."""
+        return self._level_dbfs > self._behind.level_dbfs + CLEAR_DB
 
     def hear(self, level_dbfs: float, voiced: bool) -> bool:
         """Whether the talker goes on in this frame."""

@@ -55,8 +55,8 @@ class CoreSettings(_Strict):
 
 # The numbers that a preset stands for; whatever a profile sets itself wins over them.
 PRESETS: dict[str, dict[str, float]] = {
-    "relaxed": {"start_voiced_s": 0.2, "end_silence_s": 1.25, "patience_s": 1.75},
-    "normal": {"start_voiced_s": 0.2, "end_silence_s": 0.7, "patience_s": 1.25},
+    "relaxed": {"start_voiced_s": 0.2, "end_silence_s": 1.25, "patience_s": 1.5},
+    "normal": {"start_voiced_s": 0.2, "end_silence_s": 0.8, "patience_s": 1.0},
     "quick": {"start_voiced_s": 0.15, "end_silence_s": 0.4, "patience_s": 0.6},
 }
 
@@ -73,11 +73,8 @@ class HearingSettings(_Strict):
     aggressiveness: int = Field(2, ge=0, le=3, description="of webrtcvad")
     silero_threshold: float = Field(0.5, gt=0, lt=1, description="a frame is voiced from this probability on")
     start_voiced_s: float = Field(0.2, gt=0, description="so much voice opens a window")
-    end_silence_s: float = Field(0.7, gt=0, description="so much silence ends it")
-    patience: float = Field(
-        3.0, ge=0, description="a talker who pauses gets so many times their longest pause; 0: everybody gets the same"
-    )
-    patience_s: float = Field(1.25, gt=0, description="but not more than this")
+    end_silence_s: float = Field(0.8, gt=0, description="so much silence ends it")
+    patience_s: float = Field(1.0, ge=0, description="and so much, if it is more, once the talker paused and went on")
     speculate_after_s: float = Field(
         0.2, ge=0, description="so much silence lets an answer begin, in case it is over; 0 never"
     )

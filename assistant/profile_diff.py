@@ -17,7 +17,7 @@ def reloads_model(old: Profile, new: Profile) -> bool:
 
 
 def changes(old: Profile, new: Profile) -> list[str]:
-    """One phrase a changed setting, such as `end silence 0.7 to 1.25 s`."""
+    """One phrase a changed setting, such as `end silence 0.8 to 1.25 s`."""
     before, after = old.model_dump(), new.model_dump()
     return [phrase for key in after if key not in SILENT for phrase in _compare((key,), before.get(key), after[key])]
 

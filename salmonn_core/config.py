@@ -39,7 +39,7 @@ class BeatsConfig:
 
 @dataclass(frozen=True)
 class QFormerConfig:
-    """The window-level Q-Former (paper, section 3.1)."""
+    """The window-level Q-Former (paper, section 3.1). `labels` is ours: see `salmonn_core.bridge.Namer`; 0 is none."""
 
     hidden_size: int = 768
     layers: int = 2
@@ -48,6 +48,7 @@ class QFormerConfig:
     queries: int = 1
     window_s: float = 0.333333
     stride_s: float = 0.333333
+    labels: int = 0
 
     @property
     def window_frames(self) -> int:

@@ -89,7 +89,7 @@ def test_a_list_is_no_profile(write):
 def test_a_preset_sets_its_numbers_and_a_profile_may_change_each(write):
     write("calm", "extends: default\nhearing: {preset: relaxed}\n")
     write("mine", "extends: calm\nhearing: {end_silence_s: 1.0}\n")
-    assert load("default").hearing.end_silence_s == 0.7
+    assert load("default").hearing.end_silence_s == 0.8
     assert load("calm").hearing.end_silence_s == 1.25
     assert (load("mine").hearing.preset, load("mine").hearing.end_silence_s) == ("relaxed", 1.0)
 

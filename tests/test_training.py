@@ -109,35 +109,46 @@ def test_two_processes_have_the_losses_of_one(toys, aligned):
     assert losses(toys["folder"] / "two-processes") == pytest.approx(losses(one), rel=1e-4)
 
 
-def test_sounds_end_up_beside_the_words_of_their_labels(toys):
-    """A few steps on sounds alone: the tagger, on the audio tokens of the bridge, tells two sounds apart."""
+def test_the_namer_is_fitted_once_and_puts_a_label_s_words_beside_its_sound(toys, aligned):
+    """Two kinds of sounds, told apart from the first step on; a second stage keeps what the first one fitted."""
     import torch
 
     from salmonn_core.training.corpus import load_clips
     from salmonn_core.training.trainer import Trainer
 
     sounds = toys["folder"] / "set/sounds.jsonl"
-    labels = ["music", "alarm"]
-    rows = [{"path": f"{n}.wav", "kind": "event", "labels": [labels[n % 2]], "caption": "x"} for n in range(4)]
+    rows = [
+        {"path": f"{n}.wav", "kind": "event", "labels": [("alarm", "music")[n % 2]], "caption": "x"} for n in (0, 1)
+    ]
     sounds.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    more = {"stage": "align", "steps": 40, "tag_weight": 1.0, "lr_bridge": 2e-3, "warmup": 5, "train": [str(sounds)]}
-    trainer = Trainer(TrainConfig(**settings(toys, "tagged", **more)))
+    more = {"steps": 1, "train": [str(sounds), str(toys["manifest"])], "stage": "instruct", "start": str(aligned)}
+    trainer = Trainer(TrainConfig(**settings(toys, "named", **more)))
     trainer.run()
     trainee = trainer.trainee.eval()
+    assert trainee.labels == ["alarm", "music"]
+    bridge = trainee.bridge
     with torch.inference_mode():
         for clip in load_clips([sounds]):
-            best = int(trainee.tagger(trainee.hear([trainer.features[clip.path]])[0]).argmax())
-            assert sorted(trainee.tagger.number)[best] == clip.row["labels"][0]
+            logits = bridge.namer.logits(bridge.windows(bridge.join(*trainer.features[clip.path])))
+            assert trainee.labels[int(logits.mean(dim=0).argmax())] == clip.row["labels"][0]
+        spoken = bridge.windows(bridge.join(*trainer.features[load_clips([toys["manifest"]])[5].path]))
+        assert bridge.namer.logits(spoken).mean() < logits.max()
+    again = run(
+        toys, "named-again", **more | {"stage": "activate", "start": str(toys["folder"] / "named"), "lr_bridge": 1.0}
+    )
+    before, after = load_file(newest(toys["folder"] / "named")), load_file(newest(again))
+    assert before["bridge.namer.label.weight"].equal(after["bridge.namer.label.weight"])
+    assert not before["bridge.namer.words.weight"].equal(after["bridge.namer.words.weight"])
 
 
-def test_what_a_clip_is_tagged_with():
-    from salmonn_core.training.align import tags_of
+def test_what_a_clip_is_labelled_with():
     from salmonn_core.training.corpus import Clip
+    from salmonn_core.training.naming import labels_of
 
     music = {"labels": ["music", "piano"], "instruments": ["piano"], "tempo": "fast", "mode": "minor"}
-    assert tags_of(Clip("a.wav", "music", "", "", music)) == ["music", "piano", "fast tempo", "minor key"]
-    assert tags_of(Clip("a.wav", "speech", "hello", "", {"labels": ["speech"]})) == []
-    assert tags_of(Clip("a.wav", "event", "", "", {"labels": ["rain"], "task": "QA"}, "QA")) == []
+    assert labels_of(Clip("a.wav", "music", "", "", music)) == ["music", "piano", "fast tempo", "minor key"]
+    assert labels_of(Clip("a.wav", "speech", "hello", "", {"labels": ["speech"]})) == []
+    assert labels_of(Clip("a.wav", "event", "", "", {"labels": ["rain"], "task": "QA"}, "QA")) == []
 
 
 def test_a_run_leaves_curves_and_no_half_checkpoint(aligned):

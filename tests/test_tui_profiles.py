@@ -21,7 +21,7 @@ def changed(profile, section, **values):
 
 def test_a_change_is_said_with_its_unit_and_its_cost(profile):
     slower = changed(profile, "hearing", end_silence_s=1.25)
-    assert describe(profile, slower) == "end silence 0.7 to 1.25 s; no model reload"
+    assert describe(profile, slower) == "end silence 0.8 to 1.25 s; no model reload"
 
 
 def test_another_model_is_said_to_be_loaded_again(profile):
@@ -77,7 +77,7 @@ async def test_an_edit_of_the_file_is_taken_over_and_an_invalid_one_is_not(write
         assert "profile mine (yours)" in shown(screen, StatusLine)
         write("mine", "extends: default\nhearing: {end_silence_s: 1.25}\n")
         await until(pilot, lambda: screen.profile.hearing.end_silence_s == 1.25)
-        assert "end silence 0.7 to 1.25 s; no model reload" in toasts(screen)
+        assert "end silence 0.8 to 1.25 s; no model reload" in toasts(screen)
         await until(pilot, lambda: screen.loop.session._segmenter.settings.end_silence_s == 1.25)
         write("mine", "extends: default\nhearing: {end_silense_s: 2}\n")
         await until(pilot, lambda: "the running profile stays in force" in toasts(screen))

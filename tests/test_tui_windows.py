@@ -103,7 +103,7 @@ async def test_why_explains_opening_end_prompt_and_times(profile):
         told = dict(why(screen.trail.windows[2]))
         assert "at least 0.2 s of voice" in told["opened"]
         assert "noise floor" in told["at that moment"]
-        assert "it was quiet for 0.7 s" in told["ended"]
+        assert "it was quiet for 0.81 s" in told["ended"]
         assert told["prompt"] == "Answer the spoken question."
         assert told["LoRA scale"] == "1"
         assert "tokens a second (3 tokens)" in told["speed"]

@@ -37,6 +37,7 @@ from assistant.records import FRAME_S, AudioWindow, WindowEnd, WindowKind
 
 SPEECH_SHARE = 0.4  # so much of what was above the gate must be voiced for a window to be speech
 NOTHING_DBFS = -75.0  # below what any open microphone gives in any room
+HESITATION_S = 0.2  # a shorter pause may be a stop consonant
 OPENING_DB = 3.0  # what is this far below the louder moments of what goes on already opens no window
 
 
@@ -53,7 +54,7 @@ class _Open:
     voiced: int = 0
     loud: int = 0
     quiet: int = 0  # frames since the last active one
-    longest_pause: int = 0  # in frames, of a talker who went on after it
+    hesitated: bool = False  # its talker paused, and went on
     paused: bool = False
     held: bool = False
 
@@ -200,8 +201,8 @@ class Segmenter:
             return
         speech = window.kind == "speech"
         active = window.talker.hear(heard.level_dbfs, voiced) if speech else loud or self._steady.on
-        if active:
-            window.longest_pause = max(window.longest_pause, window.quiet)
+        if active and window.quiet >= frames(HESITATION_S):
+            window.hesitated = True
         window.quiet = 0 if active else window.quiet + 1
         yield from self._pause_or_resume(window)
         if window.quiet >= self._silence_that_ends(window) and not window.held:
@@ -213,10 +214,9 @@ class Segmenter:
             yield from self.flush("steady")
 
     def _silence_that_ends(self, window: _Open) -> int:
-        """In frames. Who paused before and went on is likely to do it again, and gets more time (`patience`)."""
-        s = self.settings
-        patient = min(window.longest_pause * s.patience, s.patience_s / FRAME_S) if window.talker.clear else 0
-        return max(frames(s.end_silence_s), round(patient))
+        """In frames. Who paused before and went on is likely to do it again, and gets more time."""
+        least = frames(self.settings.end_silence_s)
+        return max(least, frames(self.settings.patience_s)) if window.hesitated and window.talker.clear else least
 
     def _pause_or_resume(self, window: _Open) -> Iterator[Event]:
         after_s = self.settings.speculate_after_s
@@ -233,7 +233,7 @@ class Segmenter:
         yield from self.flush("max_window")
         following = self._begin(window.kind, list(again), len(again))
         following.talker, following.held = window.talker, window.held
-        following.quiet, following.longest_pause = window.quiet, window.longest_pause
+        following.quiet, following.hesitated = window.quiet, window.hesitated
         yield _opened(following)
 
     def _mostly_voiced(self, window: _Open) -> bool:

@@ -39,16 +39,20 @@ def newest(path: Path) -> Path:
 
 
 def save_checkpoint(
-    run: Path, step: int, weights: dict[str, Tensor], tokens: list[int], optimizer: dict[str, Tensor], state: Any
+    run: Path, step: int, weights: dict[str, Tensor], said: dict[str, Any], optimizer: dict[str, Tensor], state: Any
 ) -> None:
-    """Write one checkpoint beside its final name, move it there, and drop all but the newest two."""
+    """Write one checkpoint beside its final name, move it there, and drop all but the newest two.
+
+    Args:
+        said: what the weights say of themselves: `trainee.described` reads it.
+    """
     final = run / f"step-{step:08d}"
     partial = final.with_suffix(".partial")
     for leftover in (partial, final):
         if leftover.exists():
             shutil.rmtree(leftover)
     partial.mkdir(parents=True)
-    save_file(weights, partial / "model.safetensors", {"tokens": json.dumps(tokens)})
+    save_file(weights, partial / "model.safetensors", {name: json.dumps(value) for name, value in said.items()})
     save_file(optimizer, partial / "optimizer.safetensors")
     (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n")
     partial.rename(final)

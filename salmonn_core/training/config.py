@@ -65,7 +65,6 @@ class TrainConfig(Run):
     lora_scale: float = Field(1.0, ge=0, le=4, description="of the LoRA while this stage trains")
     warmup: int = Field(15, ge=0)
     ctc_weight: float = Field(0.3, ge=0)
-    tag_weight: float = Field(0.3, ge=0, description="of the labels of sounds and music, asked of the audio tokens")
     dropout: float | None = Field(None, ge=0, lt=1, description="of the bridge; empty leaves its own")
     precision: Literal["bf16", "fp32"] = "bf16"
     save_every: int = Field(50, ge=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,7 +25,8 @@ def _blended(trained: dict[str, Tensor], tokens: list[int], earlier: Path) -> di
     if tokens_of(earlier) != tokens:
         raise UserError(f"{earlier} reads other tokens than the checkpoint it is to be blended with")
     before = load_file(earlier)
-    return {k: (before[k] + v) / 2 for k, v in trained.items() if k.startswith(("bridge.", "head."))}
+    shared = {k: v for k, v in trained.items() if k.startswith(("bridge.", "head.")) and k in before}
+    return {k: (before[k] + v) / 2 for k, v in shared.items()}
 
 
 def export(config: ExportConfig) -> Path:
@@ -42,7 +44,7 @@ def export(config: ExportConfig) -> Path:
     model = SalmonnConfig(
         name="salmonn-tiny",
         beats=SMALL,
-        qformer=TINY_QFORMER,
+        qformer=replace(TINY_QFORMER, labels=len(state.get("bridge.namer.label.bias", ()))),
         lora=TINY_LORA,
         prompt=TINY_PROMPT,
         pad_to_30s=False,

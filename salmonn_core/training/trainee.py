@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from salmonn_core.config import LoraConfig, PromptConfig
 from salmonn_core.errors import UserError
 from salmonn_core.loading import load_llm, lora_state, part, with_lora
 from salmonn_core.prompts import build_prompt
-from salmonn_core.training.align import CtcHead, Tagger, silence_missing_stream, tags_of
-from salmonn_core.training.checkpoints import newest
+from salmonn_core.training.align import CtcHead, silence_missing_stream
+from salmonn_core.training.checkpoints import folders, newest
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import TrainConfig
 from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, Features
+from salmonn_core.training.naming import fit, known_labels, words_of
 from salmonn_core.training.pieces import Pieces
 from salmonn_core.training.tasks import Example
 from salmonn_core.weights.safe import read_safetensors
@@ -45,13 +47,13 @@ PROBED_CLIPS = 16
 
 
 class Trainee(nn.Module):
-    """Bridge, CTC head, tagger and, unless this is the alignment, an LLM with LoRA."""
+    """Bridge with its namer, CTC head and, unless this is the alignment, an LLM with LoRA."""
 
     def __init__(
-        self, bridge: Bridge, head: CtcHead, tagger: Tagger, llm: Any, tokenizer: Any, pieces: Pieces, bf16: bool
+        self, bridge: Bridge, head: CtcHead, labels: list[str], llm: Any, tokenizer: Any, pieces: Pieces, bf16: bool
     ) -> None:
         super().__init__()
-        self.bridge, self.head, self.tagger, self.llm = bridge, head, tagger, llm
+        self.bridge, self.head, self.labels, self.llm = bridge, head, labels, llm
         self.tokenizer, self.pieces, self.bf16 = tokenizer, pieces, bf16
 
     @property
@@ -87,11 +89,9 @@ class Trainee(nn.Module):
             )
 
     def forward(self, examples: list[Example], pairs: list[tuple[Tensor, Tensor]], compared: Tensor) -> Tensor:
-        """Sums of the LLM's loss, each example's by its `weight`, of the CTC loss and of the tags' over clips: (3,)."""
+        """Sums of the LLM's loss, each example's by its `weight`, and of the CTC loss over clips: (2,)."""
         audio = self.hear(pairs)
-        return torch.stack(
-            (self._llm_loss(examples, audio), self._ctc(examples, audio, compared), self._tags(examples, audio))
-        )
+        return torch.stack((self._llm_loss(examples, audio), self._ctc(examples, audio, compared)))
 
     def _llm_loss(self, examples: list[Example], audio: list[Tensor]) -> Tensor:
         if self.llm is None:
@@ -123,14 +123,8 @@ class Trainee(nn.Module):
     def _ctc(self, examples: list[Example], audio: list[Tensor], compared: Tensor) -> Tensor:
         spelled = [(heard, ids) for e, heard in zip(examples, audio, strict=True) if (ids := self.spelling(e))]
         if not spelled:
-            return torch.zeros((), device=self.device)
+            return torch.stack([tokens.sum() for tokens in audio]).sum() * 0.0  # a batch may have no loss at all
         return self.head.loss([heard for heard, _ in spelled], [ids for _, ids in spelled], compared)
-
-    def _tags(self, examples: list[Example], audio: list[Tensor]) -> Tensor:
-        tagged = [(heard, tags) for e, heard in zip(examples, audio, strict=True) if (tags := tags_of(e.clip))]
-        if not tagged:
-            return torch.zeros((), device=self.device)
-        return self.tagger.loss([heard for heard, _ in tagged], [tags for _, tags in tagged])
 
     @torch.inference_mode()
     def read(self, pair: tuple[Tensor, Tensor]) -> str:
@@ -138,20 +132,18 @@ class Trainee(nn.Module):
         return self.pieces.text(self.head.greedy(self.hear([pair])[0]))
 
     def state(self) -> dict[str, Tensor]:
-        """Weights of a checkpoint: `bridge.`, `head.`, `tagger.`, `lora.`."""
+        """Weights of a checkpoint: `bridge.`, `head.`, `lora.`."""
         state = {f"bridge.{k}": v for k, v in self.bridge.state_dict().items()}
         state |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
-        state |= {f"tagger.{k}": v for k, v in self.tagger.state_dict().items()}
         if self.llm is not None:
             state |= {f"lora.{k}": v for k, v in lora_state(self.llm).items()}
         return {k: v.detach().cpu().contiguous() for k, v in state.items()}
 
     def load(self, state: dict[str, Tensor]) -> bool:
         """Take a checkpoint's weights; whether a LoRA was among them."""
-        self.bridge.load_state_dict(part(state, "bridge."))
+        # A checkpoint from before the namer leaves it as it is.
+        self.bridge.load_state_dict(self.bridge.state_dict() | part(state, "bridge."))
         self.head.load_state_dict(part(state, "head."))
-        if tagger := part(state, "tagger."):
-            self.tagger.load_state_dict(tagger)
         lora = part(state, "lora.")
         if lora and self.llm is not None:
             self.llm.load_state_dict(lora, strict=False)  # a subset by design; its names were checked when saved
@@ -169,33 +161,53 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     pieces = Pieces(folder)
     start = newest(config.start) if config.start else None
     tokens = tokens_of(start) if start else sorted({t for clip in clips for t in pieces.ids(clip.text)})
-    bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1])
+    labels = _labels(config, clips, start)
+    sizes = replace(TINY_QFORMER, labels=len(labels))
+    bridge = Bridge(sizes, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1])
     silence_missing_stream(bridge)
     if config.dropout is not None:
         for module in bridge.modules():
             if isinstance(module, nn.Dropout):
                 module.p = config.dropout
     llm, tokenizer = (None, None) if config.stage == "align" else _llm(folder, config.lora_scale)
-    tagger = Tagger(embeddings, sorted({tag for clip in clips for tag in tags_of(clip)}), pieces)
     head = CtcHead(embeddings, tokens)
-    trainee = Trainee(bridge, head, tagger, llm, tokenizer, pieces, config.precision == "bf16")
-    has_lora = trainee.load(load_file(start)) if start else False
+    trainee = Trainee(bridge, head, labels, llm, tokenizer, pieces, config.precision == "bf16")
+    weights = load_file(start) if start else {}
+    has_lora = trainee.load(weights) if start else False
+    if bridge.namer is not None:
+        if "bridge.namer.label.weight" not in weights and not folders(config.out):
+            fit(bridge, clips, features, labels, words_of(labels, embeddings, pieces))
+        for fixed in (bridge.namer.label, bridge.ln_speech, bridge.ln_audio):
+            fixed.requires_grad_(False)  # sounds are too few to go on: it would soon know them by heart
     if llm is not None and not has_lora:
         _match_norm(trainee, embeddings, [features[path] for path in features.some(PROBED_CLIPS)])
     return trainee
 
 
-def tokens_of(checkpoint: Path) -> list[int]:
-    """Ids of the tokens that a checkpoint's CTC head knows, in the order of its classes.
+def _labels(config: TrainConfig, clips: list[Clip], start: Path | None) -> list[str]:
+    """What the namer knows: what its checkpoint says, or from instruction tuning on the labels of the set."""
+    known: list[str] = json.loads(described(start).get("labels", "[]")) if start else []
+    if known:
+        return known
+    return known_labels(clips) if config.stage in ("instruct", "activate") else []
+
+
+def described(checkpoint: Path) -> dict[str, str]:
+    """What a checkpoint says of itself: the `tokens` of its CTC classes and the `labels` of its namer, as JSON.
 
     Raises:
-        UserError: it does not say.
+        UserError: it was not written by a stage.
     """
     with safe_open(checkpoint, framework="pt") as file:
-        metadata = file.metadata() or {}
+        metadata: dict[str, str] = file.metadata() or {}
     if "tokens" not in metadata:
         raise UserError(f"{checkpoint} is no checkpoint of a training stage: it does not say its CTC classes")
-    tokens: list[int] = json.loads(metadata["tokens"])
+    return metadata
+
+
+def tokens_of(checkpoint: Path) -> list[int]:
+    """Ids of the tokens that a checkpoint's CTC head knows, in the order of its classes."""
+    tokens: list[int] = json.loads(described(checkpoint)["tokens"])
     return tokens
 
 

@@ -21,7 +21,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from salmonn_core.errors import UserError
-from salmonn_core.training.align import tags_of
 from salmonn_core.training.checkpoints import (
     folders,
     load_checkpoint,
@@ -160,13 +159,11 @@ class Trainer:
         spelled = [ids for e in examples if (ids := trainee.spelling(e))]
         same_everywhere = torch.Generator().manual_seed(_number(config.seed, self.step, -1))
         compared = trainee.head.compared(spelled, same_everywhere)
-        tagged = sum(bool(tags_of(e.clip)) for e in examples)
-        counts = torch.tensor([weight, max(1, len(spelled)), max(1, tagged)], device=self.engine.device)
-        ctc_weight = config.ctc_weight if trainee.llm is not None else 1.0
-        weights = torch.tensor([1.0, ctc_weight, config.tag_weight], device=self.engine.device)
+        counts = torch.tensor([weight, max(1, len(spelled))], device=self.engine.device)
+        weights = torch.tensor([1.0, config.ctc_weight if trainee.llm is not None else 1.0], device=self.engine.device)
         self._set_rates()
         self.model.train()
-        total = torch.zeros(3, device=self.engine.device)
+        total = torch.zeros(2, device=self.engine.device)
         parts = self._my_parts(examples)
         for number, part in enumerate(parts):
             with self.engine.no_sync(self.model) if number + 1 < len(parts) else nullcontext():
@@ -175,9 +172,8 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        llm, ctc, tag = self.engine.reduce(total, "sum").tolist()
-        known = {"loss": llm or ctc, "ctc": ctc, "lr": self.optimizer.param_groups[0]["lr"]}
-        return known | ({"tag": tag} if tagged else {})
+        llm, ctc = self.engine.reduce(total, "sum").tolist()
+        return {"loss": llm or ctc, "ctc": ctc, "lr": self.optimizer.param_groups[0]["lr"]}
 
     def _backward(self, part: list[Example], compared: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
         """Gradients of one part; returns its share of the batch's mean losses."""
@@ -228,7 +224,8 @@ class Trainer:
             "config": self.config.model_dump(mode="json"),
         }
         tensors = optimizer_tensors(self.optimizer)
-        save_checkpoint(self.config.out, self.step, trainee.state(), trainee.head.tokens, tensors, state)
+        said = {"tokens": trainee.head.tokens, "labels": trainee.labels}
+        save_checkpoint(self.config.out, self.step, trainee.state(), said, tensors, state)
         curves.draw()
 
 
@@ -237,8 +234,8 @@ def _number(seed: int, step: int, process: int) -> int:
 
 
 def _optimizer(config: TrainConfig, trainee: Trainee) -> Any:
-    heads = (*trainee.head.parameters(), *trainee.tagger.parameters())
-    groups = [{"params": [*trainee.bridge.parameters(), *heads], "full_lr": config.lr_bridge}]
+    heard = [p for p in (*trainee.bridge.parameters(), *trainee.head.parameters()) if p.requires_grad]
+    groups = [{"params": heard, "full_lr": config.lr_bridge}]
     if trainee.llm is not None:
         lora = [p for p in trainee.llm.parameters() if p.requires_grad]
         groups.append({"params": lora, "full_lr": config.lr_lora})

@@ -389,11 +389,11 @@ def test_a_full_queue_counts_what_it_loses(open_feed):
     fake = FakePortAudio((16_000, 1))
     feed = open_feed(fake, 16_000, 1)
     fine, overrun = SimpleNamespace(input_overflow=False), SimpleNamespace(input_overflow=True)
-    for _ in range(round(microphone.QUEUE_SECONDS / FRAME_S) + 7):
-        fake.callback(np.zeros((480, 1), np.float32), 480, None, fine)
+    for _ in range(int(microphone.QUEUE_SECONDS / FRAME_S / microphone.BLOCK_FRAMES) + 7):
+        fake.callback(np.zeros((960, 1), np.float32), 960, None, fine)
     feed.read(0)
-    fake.callback(np.zeros((480, 1), np.float32), 480, None, overrun)
-    assert feed._drops.take() == 8
+    fake.callback(np.zeros((960, 1), np.float32), 960, None, overrun)
+    assert feed._drops.take() == 8 * microphone.BLOCK_FRAMES  # it counts frames
     assert feed._drops.take() == 0
 
 

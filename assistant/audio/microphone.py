@@ -26,13 +26,14 @@ from assistant.audio.supervisor import Heard, Supervisor
 from assistant.errors import UserError
 from assistant.records import FRAME_S, SAMPLE_RATE, WindowEnd
 
+BLOCK_FRAMES = 2  # waking up costs more than a frame's work; the end of a turn is 15 ms later for it
 QUEUE_SECONDS = 10.0
 MANY_CHANNELS = 8  # PortAudio gives 32 for a sound server; hardly any microphone has so many
 DEFAULT_POLL_S = 5.0
 
 
 class Drops:
-    """Blocks of 30 ms that were lost, counted in PortAudio's thread."""
+    """Frames that were lost, counted in PortAudio's thread."""
 
     def __init__(self) -> None:
         self._lock, self._count = threading.Lock(), 0
@@ -57,7 +58,7 @@ class MicrophoneFeed:
 
     def __init__(self, device: Device, drops: Drops) -> None:
         self._device, self._drops = device, drops
-        self._queue: queue.Queue[np.ndarray] = queue.Queue(maxsize=int(QUEUE_SECONDS / FRAME_S))
+        self._queue: queue.Queue[np.ndarray] = queue.Queue(maxsize=int(QUEUE_SECONDS / FRAME_S / BLOCK_FRAMES))
         self._behind = sound_server.default_source() if device.name in sound_server.DEVICES else None
         self._default = self._behind.name if self._behind else None
         self._asked = time.monotonic()
@@ -125,7 +126,7 @@ class MicrophoneFeed:
     def _stream_of(self, sounddevice: Any) -> Any:
         return sounddevice.InputStream(
             samplerate=self.rate_hz,
-            blocksize=round(self.rate_hz * FRAME_S),
+            blocksize=round(self.rate_hz * BLOCK_FRAMES * FRAME_S),
             device=self._device.index,
             channels=self.channels,
             dtype="float32",
@@ -140,7 +141,7 @@ class MicrophoneFeed:
         except queue.Full:
             lost += 1
         if lost:
-            self._drops.add(lost)
+            self._drops.add(lost * BLOCK_FRAMES)
 
 
 class MicrophoneSource:

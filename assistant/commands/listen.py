@@ -65,7 +65,7 @@ ASIDES: dict[type[Event], str] = {
     PluginReloaded: "plugin {0.plugin} was read again: its file was saved",
     PluginPrinted: "plugin {0.plugin} printed: {0.text}",
     WindowDropped: "window {0.window} is not answered: {0.reason}",
-    FramesDropped: "{0.count} blocks of sound were lost: the machine is too busy",
+    FramesDropped: "{0.count} frames of sound were lost: the machine is too busy",
 }
 
 

@@ -215,7 +215,7 @@ class AssistantApp(PluginViews):
         self._status(state=self._state, latency=latency_forms(event.response.timings_ms))
 
     def _show_dropped_frames(self, event: FramesDropped) -> None:
-        self.notify(f"{event.count} blocks of sound were lost: the machine is too busy", severity="warning")
+        self.notify(f"{event.count} frames of sound were lost: the machine is too busy", severity="warning")
 
     def _show_device(self, event: DeviceStateChanged) -> None:
         away = "" if event.state == "active" else f"microphone {event.state}"

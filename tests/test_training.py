@@ -1,5 +1,6 @@
 """Training runs: resumed to the bit, the same on one process and two, and clear about mistakes."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -139,6 +140,27 @@ def test_the_namer_is_fitted_once_and_puts_a_label_s_words_beside_its_sound(toys
     before, after = load_file(newest(toys["folder"] / "named")), load_file(newest(again))
     assert before["bridge.namer.label.weight"].equal(after["bridge.namer.label.weight"])
     assert not before["bridge.namer.words.weight"].equal(after["bridge.namer.words.weight"])
+
+
+def test_commands_in_text_alone_are_asked_beside_the_clips(toys, aligned):
+    from salmonn_core.training.trainer import Trainer
+
+    folder = toys["folder"] / "texts"
+    folder.mkdir()
+    said = {"text": "play jazz in the kitchen", "source": "s", "license": "CC0", "intent": "play"}
+    (folder / "snips.jsonl").write_text(json.dumps(said | {"slots": [["genre", "jazz"]]}) + "\n")
+    for name in ("slurp_devel.jsonl", "nlu_eval_fold1.jsonl"):
+        (folder / name).write_text("")
+    with gzip.open(folder / "opentriviaqa.jsonl.gz", "wt"):
+        pass
+    more = {"stage": "instruct", "steps": 2, "start": str(aligned), "texts": str(folder), "text_examples": 3}
+    trainer = Trainer(TrainConfig(**settings(toys, "in-text", **more)))
+    asked = [example for example in trainer.sampler.batch() if not example.clip.path]
+    assert len(asked) == 1  # there is but one
+    assert 'The words spoken are "play jazz in the kitchen"' in asked[0].instruction
+    assert "jazz" in json.loads(asked[0].answer).values()
+    trainer.run()
+    assert len(losses(toys["folder"] / "in-text")) == 2
 
 
 def test_what_a_clip_is_labelled_with():

@@ -56,6 +56,8 @@ class TrainConfig(Run):
     llm: str = "smollm2-135m-instruct"
     start: Place | None = Field(None, description="checkpoint of the stage before: a file, or a run's folder")
     answers: Place | None = Field(None, description="answers.json that `prepare` wrote")
+    texts: Place | None = Field(None, description="folder of commands with slots, asked in text alone beside the clips")
+    text_examples: int = Field(5, ge=0, description="of them a step")
     steps: int | None = Field(None, ge=1)
     minutes: float | None = Field(None, gt=0)
     budget: int = Field(2400, ge=12, description="encoder frames of a step's whole batch (50 a second)")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from salmonn_core.training.corpus import Clip, Features, bucketed
-from salmonn_core.training.tasks import Example, allowed, draw
+from salmonn_core.training.tasks import Example, allowed, draw, text_example
 
 REPEATS = {"event": 6, "music": 3}
 
@@ -22,6 +22,8 @@ class Sampler:
     stage: str
     budget: int
     seed: int
+    commands: Sequence[Clip] = ()  # asked in text alone
+    text_examples: int = 0  # of them a batch
     epoch: int = 0
     position: int = 0
     _order: list[list[int]] = field(default_factory=list)
@@ -44,7 +46,9 @@ class Sampler:
         rng = random.Random(f"{self.seed} draw {self.epoch} {self.position}")
         chosen = self._order[self.position]
         self.position += 1
-        return [draw(self.clips[i], self.stage, self.answers, rng) for i in chosen]
+        spoken = [draw(self.clips[i], self.stage, self.answers, rng) for i in chosen]
+        asked = rng.sample(self.commands, min(self.text_examples, len(self.commands)))
+        return spoken + [text_example(clip, rng) for clip in asked]
 
     def _repeats(self, clip: Clip) -> int:
         """Sounds and answered questions are few; they are drawn more often than plain transcripts."""

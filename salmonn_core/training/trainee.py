@@ -82,11 +82,12 @@ class Trainee(nn.Module):
         return target if all(token in self.head.class_of for token in target) else []
 
     def hear(self, pairs: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        """Audio tokens of clips, given their (Whisper, BEATs) states."""
+        """Audio tokens of clips, given their (Whisper, BEATs) states; none where there are no states."""
+        sound = [(s.to(self.device), a.to(self.device)) for s, a in pairs if len(s)]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.bridge.forward_batch(
-                [s.to(self.device) for s, _ in pairs], [a.to(self.device) for _, a in pairs]
-            )
+            heard = iter(self.bridge.forward_batch([s for s, _ in sound], [a for _, a in sound]) if sound else ())
+        nothing = torch.zeros(0, self.bridge.projection.out_features, device=self.device)
+        return [next(heard) if len(s) else nothing for s, _ in pairs]
 
     def forward(self, examples: list[Example], pairs: list[tuple[Tensor, Tensor]], compared: Tensor) -> Tensor:
         """Sums of the LLM's loss, each example's by its `weight`, and of the CTC loss over clips: (2,)."""

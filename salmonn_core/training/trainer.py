@@ -30,12 +30,12 @@ from salmonn_core.training.checkpoints import (
 )
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import TrainConfig, files_of
-from salmonn_core.training.corpus import SPEECH_WIDTH, Clip, Features, cut, load_clips
+from salmonn_core.training.corpus import SPEECH_WIDTH, Clip, Features, Pair, cut, load_clips
 from salmonn_core.training.curves import Curves
 from salmonn_core.training.features import FeatureStore, beats_encode, fill, whisper_encode
 from salmonn_core.training.manifests import check_audio
 from salmonn_core.training.sampler import Sampler
-from salmonn_core.training.tasks import Example
+from salmonn_core.training.tasks import Example, commands_as_text
 from salmonn_core.training.trainee import Trainee, build_trainee
 from salmonn_core.weights.sources import locate
 
@@ -59,7 +59,17 @@ class Trainer:
         clips, self.dev = self._clips()
         self.features = self._features([*clips, *(c for part in self.dev.values() for c in part)])
         answers = json.loads(config.answers.read_text()) if config.answers else {}
-        self.sampler = Sampler(clips, self.features, answers, config.stage, config.budget, config.seed)
+        commands = commands_as_text(config.texts) if config.texts else []
+        self.sampler = Sampler(
+            clips,
+            self.features,
+            answers,
+            config.stage,
+            config.budget,
+            config.seed,
+            commands,
+            config.text_examples,
+        )
         if not self.sampler.clips:
             raise UserError(f"none of the {len(clips)} clips has a task for stage {config.stage}")
         trainee = build_trainee(config, clips, self.features)
@@ -178,12 +188,18 @@ class Trainer:
     def _backward(self, part: list[Example], compared: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
         """Gradients of one part; returns its share of the batch's mean losses."""
         shown = part or self._stand_in
-        means = self.model(shown, [cut(self.features[e.clip.path], e.span) for e in shown], compared) / counts
+        means = self.model(shown, [self._heard(e) for e in shown], compared) / counts
         if not part:
             means = means * 0.0
         # DistributedDataParallel takes the mean over processes; the batch's mean needs their sum.
         self.engine.backward((means * weights).sum() * self.engine.num_processes)
         return means.detach()
+
+    def _heard(self, example: Example) -> Pair:
+        """The states of what is heard of a clip; none of what is asked in text alone."""
+        if not example.clip.path:
+            return torch.zeros(0, SPEECH_WIDTH), torch.zeros(0, SMALL.encoder_embed_dim)
+        return cut(self.features[example.clip.path], example.span)
 
     def _my_parts(self, examples: list[Example]) -> list[list[Example]]:
         """This process's share in `accumulate` parts. A part may be empty: every process must run the same passes."""

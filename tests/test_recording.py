@@ -206,7 +206,7 @@ def test_another_profile_shows_what_differs(record, host, quiet):
     assert first["answer"][1] == NOT_RECORDED
     hearing = quiet.hearing.model_copy(update={"end_silence_s": 1.2})
     (first, *_) = changes(again(folder, host, quiet.model_copy(update={"hearing": hearing})))
-    assert first["duration_s"][1] - first["duration_s"][0] == pytest.approx(0.5, abs=0.03)
+    assert first["duration_s"][1] - first["duration_s"][0] == pytest.approx(0.4, abs=0.03)
     hearing = quiet.hearing.model_copy(update={"end_silence_s": 3.0})
     merged = changes(again(folder, host, quiet.model_copy(update={"hearing": hearing})))
     assert merged[1]["window"][1] is None  # three windows have become one

@@ -34,7 +34,7 @@ async def test_what_was_heard_and_answered_is_on_the_screen(profile):
 async def test_tokens_stream_in_before_the_answer_is_complete(profile):
     gate = threading.Event()
     core = FakeCore("first ", "second")
-    core.between = lambda: gate.wait(3)
+    core.between = lambda: gate.wait(20)
     screen = app(profile, core)
     async with screen.run_test() as pilot:
         await until(pilot, lambda: "first" in shown(screen, TurnView))

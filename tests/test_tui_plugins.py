@@ -82,12 +82,13 @@ async def test_panels_stand_beside_a_wide_conversation_as_table_badge_and_text(p
     screen = app(with_plugin(profile, folder), FakeCore("yes"))
     async with screen.run_test(size=(120, 40)) as pilot:
         assert not screen.query_one(PanelBoard).display
-        await until(pilot, lambda: screen.query_one(PanelBoard).display)
-        board = shown(screen, "#panels Static")
-        assert "Visits\nwho          when\nthe postman  12 s\nJo           7 s" in board
-        assert "Today: 1\n" in board
-        assert "Note\nring twice\nor knock" in board
-        assert screen.query_one(PanelBoard).region.x >= screen.query_one("#conversation").region.right
+        await until(pilot, lambda: "Note" in shown(screen, "#panels Static"))
+        told = shown(screen, "#panels Static")
+        assert "Visits\nwho          when\nthe postman  12 s\nJo           7 s" in told
+        assert "Today: 1\n" in told
+        assert "Note\nring twice\nor knock" in told
+        board, beside = screen.query_one(PanelBoard), screen.query_one("#conversation")
+        await until(pilot, lambda: board.region.x >= beside.region.right)
 
 
 async def test_on_a_narrow_screen_a_key_opens_the_panels_and_they_go_on_changing(profile, folder):

@@ -54,7 +54,13 @@ def answered(window, kind, skill, text, timings, **more):
     yield WindowOpened(window=window, kind=kind, start_s=4.0 * window)
     yield LEVEL
     yield WindowClosed(
-        window=window, kind=kind, reason="silence", start_s=4.0 * window, duration_s=1.5, level_dbfs=-20.0
+        window=window,
+        kind=kind,
+        reason="silence",
+        start_s=4.0 * window,
+        duration_s=1.5,
+        level_dbfs=-20.0,
+        silence_s=0.8,
     )
     yield TurnStarted(window=window, kind=kind, skill=skill, prompt="Answer the spoken question.")
     yield TokenGenerated(window=window, text=text)

@@ -42,6 +42,10 @@ class Core(Protocol):
         """The answer, piece by piece."""
         ...
 
+    def transcript(self, audio: Any, prompt: Prompt) -> str:
+        """The words that were written down before this prompt was answered; empty if it did not ask for them."""
+        ...
+
 
 class SalmonnCore:
     """A SALMONN of `salmonn_core`."""
@@ -74,6 +78,9 @@ class SalmonnCore:
 
         options = GenerationOptions(**asdict(prompt.settings))
         return self._model.stream(audio, prompt.instruction, options, prompt.history, cancelled, prompt.before)
+
+    def transcript(self, audio: Any, prompt: Prompt) -> str:
+        return str(audio.words.get(prompt.settings.lora_scale, "")) if prompt.settings.words_first else ""
 
 
 def open_model(settings: CoreSettings) -> Salmonn:

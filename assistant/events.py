@@ -126,6 +126,15 @@ class TurnStarted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Transcribed(Event):
+    """What was written down of the speech, before the first token of an answer that rests on it."""
+
+    name: ClassVar[str] = "transcript"
+    window: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenGenerated(Event):
     name: ClassVar[str] = "token"
     window: int
@@ -158,6 +167,8 @@ class Responded(Event):
             "end": response.end,
             "timings_ms": {key: round(value, 1) for key, value in asdict(response.timings_ms).items()},
         }
+        if response.words:
+            values["words"] = response.words
         if response.slots is not None:
             values["slots"] = dict(response.slots)
         if self.seen_by:

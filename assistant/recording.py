@@ -238,7 +238,11 @@ class RecordingCore:
             call["error"] = str(error)
             raise
         finally:
+            call["words"] = self._core.transcript(inner, prompt)
             self._report(call)
+
+    def transcript(self, audio: Any, prompt: Prompt) -> str:
+        return self._core.transcript(audio[1], prompt)
 
 
 def fingerprint(samples: np.ndarray) -> str:

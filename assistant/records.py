@@ -121,6 +121,7 @@ class Response:
         slots: a typed record, if the skill fills one.
         tokens: how many tokens were generated.
         actions: what the assistant shall do with it (`assistant.actions`), in this order.
+        words: what was written down of the speech first, if the skill has that done (`words_first`).
     """
 
     text: str
@@ -132,6 +133,7 @@ class Response:
     slots: Mapping[str, Any] | None = None
     tokens: int = 0
     actions: tuple[Action, ...] = ()
+    words: str = ""
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ class ReplayCore:
     def __init__(self, recorded: Recorded) -> None:
         self.name = str(recorded.about.get("model", "replay"))
         self.interrupt: Callable[[], None] = lambda: None
+        self._words = ""
         self._kinds: dict[str, WindowKind] = {}
         self._failed: dict[str, str] = {}
         self._streams: dict[str, list[dict[str, Any]]] = {}
@@ -128,11 +129,16 @@ class ReplayCore:
             return
         # The same sound twice in a session, such as a loop in a file: the answers come in their order.
         call = calls.pop(0) if len(calls) > 1 else calls[0]
+        self._words = call.get("words", "")
         yield from call["pieces"]
         if "error" in call:
             raise UserError(call["error"])
         if call["cancelled"]:
             self.interrupt()
+
+    def transcript(self, audio: str, prompt: Prompt) -> str:
+        """What was written down before the last answer; recordings of before it was kept have none."""
+        return self._words
 
 
 def replay(source: ReplaySource, detector: VoiceDetector, turns: Turns, heard: Callable[[], None]) -> list[Row]:

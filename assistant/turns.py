@@ -14,7 +14,7 @@ from assistant.acting import act
 from assistant.actions import Ask
 from assistant.core import Core
 from assistant.errors import UserError
-from assistant.events import Event, PanelsChanged, Responded, TokenGenerated, TurnStarted, WindowDropped
+from assistant.events import Event, PanelsChanged, Responded, TokenGenerated, Transcribed, TurnStarted, WindowDropped
 from assistant.plugin_host import Claims, PluginHost
 from assistant.profile import Profile
 from assistant.records import (
@@ -198,7 +198,8 @@ class Turns:
         yield TurnStarted(
             window=window.id, kind=window.kind, skill=skill.name, prompt=prompt.instruction, claims=ask.claims
         )
-        text, tokens, end = yield from self._tokens(ask, prompt)
+        audio = self._audio(ask, prompt)
+        text, tokens, end = yield from self._tokens(ask, prompt, audio)
         clock.mark("total")
         if ask.settled is not None:
             final = ask.settled()
@@ -212,18 +213,21 @@ class Turns:
             end = self.cancelled_as
         if skill.verbatim and window.end == "max_window" and window.kind == "speech" and end == "done":
             self._full = _Said(window.id, skill.name, text)
-        response = Response(text, skill.name, prompt, window.id, clock.timings(), end, tokens=tokens)
+        words = self.core.transcript(audio, prompt)
+        response = Response(text, skill.name, prompt, window.id, clock.timings(), end, tokens=tokens, words=words)
         yield from self._finish(ask, response)
 
-    def _tokens(self, ask: _Ask, prompt: Prompt) -> Generator[Event, None, tuple[str, int, TurnEnd]]:
+    def _tokens(self, ask: _Ask, prompt: Prompt, audio: Any) -> Generator[Event, None, tuple[str, int, TurnEnd]]:
         """Yield the answer as it comes; returns its text, how many tokens it took and how it ended."""
         pieces: list[str] = []
         tokens = 0
         end: TurnEnd = "done"
         seam = Seam(ask.before, ask.window.overlap_s)
-        for piece in self.core.stream(self._audio(ask, prompt), prompt, self.cancel.is_set):
+        for piece in self.core.stream(audio, prompt, self.cancel.is_set):
             if not tokens:
                 ask.clock.mark("first_token")
+                if words := self.core.transcript(audio, prompt):
+                    yield Transcribed(window=ask.window.id, text=words)
             tokens += 1
             said, stopped_by = self.host.token(ask.window, ask.skill, piece)
             if stopped_by is not None:

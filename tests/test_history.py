@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -392,11 +393,31 @@ def test_a_migration_keeps_what_is_there_and_a_failing_one_changes_nothing(file,
         good = (*schema_module.MIGRATIONS, "ALTER TABLE turns ADD COLUMN liked INTEGER;\n")
         with pytest.raises(sqlite3.OperationalError):
             schema_module.migrate(connection, file, (*good, "CREATE TABLE x (y);\nCREATE NONSENSE;\n"))
-        assert connection.execute("PRAGMA user_version").fetchone()[0] == 1
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == len(schema_module.MIGRATIONS)
         assert "liked" not in connection.execute("SELECT * FROM turns").fetchone().keys()  # noqa: SIM118
         schema_module.migrate(connection, file, good)
         assert connection.execute("SELECT answer, liked FROM turns").fetchone()[:] == ("the kettle boils", None)
-        assert connection.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == len(good)
+
+
+def test_a_history_from_before_words_were_kept_is_still_found_and_gets_them(file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(file)
+    schema_module.migrate(connection, file, schema_module.MIGRATIONS[:1])
+    connection.execute("INSERT INTO sessions VALUES (1, 's', 1.0, 'default', 'tiny', 'mic')")
+    connection.execute("INSERT INTO windows VALUES (1, 1, 1, 1.0, 0.0, 1.0, 'silence', -20.0, NULL)")
+    connection.execute(
+        "INSERT INTO turns VALUES (7, 1, 'speech', 'chat', 'Answer.', 'an old kettle', NULL, '{}', 'done', '[]', 0)"
+    )
+    connection.commit()
+    connection.close()
+    with HistoryStore(file) as store:
+        assert [turn.id for turn, _ in store.search("kettle")] == [7]
+        store.add(replace(a_turn(), said="is the bath ready"))
+        ((turn, excerpt),) = store.search("bath")
+        assert (turn.said, excerpt) == ("is the bath ready", "is the [bath] ready")
+        store.forget([turn.id])
+        assert not store.search("bath")
 
 
 def test_a_profile_that_is_switched_writes_into_its_own_file(profile, turns, settings, tmp_path):

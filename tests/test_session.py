@@ -5,7 +5,16 @@ import threading
 import numpy as np
 
 from assistant.errors import UserError
-from assistant.events import ErrorRaised, Listening, Responded, Stopped, TokenGenerated, TurnStarted, WindowClosed
+from assistant.events import (
+    ErrorRaised,
+    Listening,
+    Responded,
+    Stopped,
+    TokenGenerated,
+    Transcribed,
+    TurnStarted,
+    WindowClosed,
+)
 from assistant.session import Session
 from assistant.turns import Turns
 from tests.conftest import ArraySource, FakeCore, LoudIsVoice, silence, tone, window
@@ -46,6 +55,18 @@ def test_the_answer_carries_text_prompt_and_growing_timings(turns):
     assert response.prompt.instruction == "Answer the spoken question."
     timings = response.timings_ms
     assert 0 <= timings.encode <= timings.first_token <= timings.total
+
+
+def test_the_words_that_were_written_down_first_are_told_before_the_answer(turns, core):
+    core.written = "how many eggs are left"
+    asking = turns.profile.generation.model_copy(update={"words_first": True})
+    turns.profile = turns.profile.model_copy(update={"generation": asking})
+    events = list(turns.answer(window()))
+    kinds = [e.name for e in events if isinstance(e, (Transcribed, TokenGenerated, Responded))]
+    assert kinds == ["transcript", "token", "token", "response"]
+    assert next(e.text for e in events if isinstance(e, Transcribed)) == "how many eggs are left"
+    responded = next(e for e in events if isinstance(e, Responded))
+    assert responded.response.words == responded.as_dict()["words"] == "how many eggs are left"
 
 
 def test_cancelling_keeps_what_was_said_and_says_so(turns, core):

@@ -43,6 +43,14 @@ async def test_tokens_stream_in_before_the_answer_is_complete(profile):
         await until(pilot, lambda: "second" in shown(screen, TurnView))
 
 
+async def test_what_was_heard_stands_above_its_answer(profile):
+    core = FakeCore("six")
+    core.written = "how many eggs are left"
+    screen = app(profile, core)
+    async with screen.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "heard: how many eggs are left\nsix" in shown(screen, TurnView))
+
+
 async def test_escape_cancels_the_answer_and_says_so(profile):
     core = FakeCore(*["word "] * 400)
     core.between = lambda: threading.Event().wait(0.01)

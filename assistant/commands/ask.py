@@ -81,7 +81,9 @@ def _answers(path: str, events: Iterator[Event], keep: HistoryWriter | None) -> 
 
 def _row(path: str, event: Responded) -> dict[str, Any]:
     said = event.as_dict()
-    kept: dict[str, Any] = {key: said[key] for key in ("skill", "prompt", "text", "audio_s", "slots") if key in said}
+    kept: dict[str, Any] = {
+        key: said[key] for key in ("skill", "prompt", "words", "text", "audio_s", "slots") if key in said
+    }
     return {
         "file": path,
         **kept,

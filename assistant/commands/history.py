@@ -153,6 +153,8 @@ def _shown(turn: KeptTurn) -> Iterable[tuple[str, Any]]:
     yield "heard on", f"{s.device} ({w.level_dbfs:.1f} dBFS)"
     yield "profile", f"{s.profile}, {s.model}"
     yield "skill", turn.skill
+    if turn.said:
+        yield "said", turn.said
     if turn.answer is not None:
         yield "prompt", turn.prompt
         yield "answer", turn.answer

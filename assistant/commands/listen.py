@@ -27,6 +27,7 @@ from assistant.events import (
     PluginReloaded,
     Responded,
     TokenGenerated,
+    Transcribed,
     WindowClosed,
     WindowDropped,
 )
@@ -41,6 +42,8 @@ def print_event(event: Event) -> None:
     if isinstance(event, WindowClosed):
         goes_on = ", goes on" if event.reason == "steady" else ""
         print(f"\n[{event.start_s:.1f} s, {event.kind}, {event.duration_s:.1f} s{goes_on}] ", end="", flush=True)
+    elif isinstance(event, Transcribed):
+        print(f'"{event.text}" -> ', end="", flush=True)
     elif isinstance(event, TokenGenerated):
         print(event.text, end="", flush=True)
     elif isinstance(event, Responded):

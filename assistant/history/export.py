@@ -23,6 +23,8 @@ def _markdown_day(day: str, turns: Iterator[KeptTurn]) -> Iterator[str]:
         yield f"## {at:%H:%M:%S} {turn.kind}, {turn.window.duration_s:.1f} s, {turn.skill}{ended}\n"
         if turn.prompt:
             yield f"> {turn.prompt}\n"
+        if turn.said:
+            yield f'Heard: "{turn.said}"\n'
         yield f"{_text(turn)}\n"
         if turn.slots is not None:
             yield f"```json\n{json.dumps(dict(turn.slots), ensure_ascii=False)}\n```\n"

@@ -51,7 +51,8 @@ class KeptTurn:
     Attributes:
         id: what `assistant history show` and `forget` take; 0 until it is stored.
         kind: speech or sound, by the model's own hearing.
-        prompt: None where the profile keeps no text; the same for `answer` and `slots`.
+        prompt: None where the profile keeps no text; the same for `answer`, `slots` and `said`.
+        said: the words that were written down of the speech, if the skill had that done.
         end: how the turn ended: done, cancelled, superseded or failed.
         kept_audio: whether the window's sound is stored too.
         seen_by: plugins that were given the window.
@@ -70,6 +71,7 @@ class KeptTurn:
     seen_by: tuple[str, ...] = ()
     left_machine: bool = False
     kept_audio: bool = False
+    said: str | None = None
     id: int = 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -86,6 +88,7 @@ class KeptTurn:
             **window,
             "kind": self.kind,
             "skill": self.skill,
+            "said": self.said,
             "prompt": self.prompt,
             "answer": self.answer,
             "slots": None if self.slots is None else dict(self.slots),

@@ -42,7 +42,26 @@ CREATE TRIGGER turn_forgotten AFTER DELETE ON turns BEGIN
     VALUES ('delete', old.id, old.prompt, old.answer, old.slots);
 END;
 """
-MIGRATIONS: tuple[str, ...] = (FIRST,)
+# What was said is kept and found, too, where a skill had it written down.
+SAID = """
+ALTER TABLE turns ADD COLUMN said TEXT;
+DROP TRIGGER turn_added;
+DROP TRIGGER turn_forgotten;
+DROP TABLE words;
+CREATE VIRTUAL TABLE words USING fts5 (
+    said, prompt, answer, slots, content = 'turns', content_rowid = 'id', tokenize = 'unicode61 remove_diacritics 2'
+);
+CREATE TRIGGER turn_added AFTER INSERT ON turns BEGIN
+    INSERT INTO words (rowid, said, prompt, answer, slots)
+    VALUES (new.id, new.said, new.prompt, new.answer, new.slots);
+END;
+CREATE TRIGGER turn_forgotten AFTER DELETE ON turns BEGIN
+    INSERT INTO words (words, rowid, said, prompt, answer, slots)
+    VALUES ('delete', old.id, old.said, old.prompt, old.answer, old.slots);
+END;
+INSERT INTO words (words) VALUES ('rebuild');
+"""
+MIGRATIONS: tuple[str, ...] = (FIRST, SAID)
 
 
 def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:

@@ -23,11 +23,11 @@ from assistant.profile import HistorySettings
 BUSY_S = 5.0
 DAY_S = 86_400.0
 COLUMNS = """
-    t.id, t.kind, t.skill, t.prompt, t.answer, t.slots, t.timings_ms, t."end", t.seen_by, t.left_machine,
+    t.id, t.kind, t.skill, t.said, t.prompt, t.answer, t.slots, t.timings_ms, t."end", t.seen_by, t.left_machine,
     w.number, w.closed_at, w.start_s, w.duration_s, w.reason, w.level_dbfs, w.audio IS NOT NULL AS kept_audio,
     s.uid, s.started_at, s.profile, s.model, s.device
 """
-TURN_COLUMNS = ("kind", "skill", "prompt", "answer", "slots", "timings_ms", "end", "seen_by", "left_machine")
+TURN_COLUMNS = ("kind", "skill", "said", "prompt", "answer", "slots", "timings_ms", "end", "seen_by", "left_machine")
 JOINED = "turns t JOIN windows w ON w.id = t.window JOIN sessions s ON s.id = w.session"
 
 
@@ -144,7 +144,7 @@ class HistoryStore:
         """Turns that hold every word of the query, best first, each with an excerpt that has the words in brackets.
 
         Args:
-            query: words, `"phrases"` and beginnings (`kett*`), in the prompt, the answer or the record.
+            query: words, `"phrases"` and beginnings (`kett*`), in what was said, the prompt, the answer or the record.
 
         Raises:
             UserError: there is no word in the query.
@@ -287,5 +287,6 @@ def _turn(row: sqlite3.Row) -> KeptTurn:
         seen_by=tuple(json.loads(row["seen_by"])),
         left_machine=bool(row["left_machine"]),
         kept_audio=bool(row["kept_audio"]),
+        said=row["said"],
         id=row["id"],
     )

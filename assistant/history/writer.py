@@ -159,6 +159,7 @@ class HistoryWriter:
             replace(
                 kept,
                 slots=response.slots if self._settings.keep_text else None,
+                said=response.words or None if self._settings.keep_text else None,
                 timings_ms={key: round(value, 1) for key, value in asdict(response.timings_ms).items()},
                 seen_by=event.seen_by,
                 left_machine=event.left_machine,

@@ -16,6 +16,9 @@ class FakeCore:
     Args:
         words: the pieces of every answer, in order.
         hears: what kind every window is.
+
+    Attributes:
+        written: what it writes down of the speech for skills that have that done first.
     """
 
     name = "fake"
@@ -25,6 +28,7 @@ class FakeCore:
         self.hears: WindowKind = hears
         self.asked: list[Prompt] = []
         self.encoded = 0
+        self.written = ""
         self.between: Callable[[], None] = lambda: None
 
     def encode(self, samples: np.ndarray) -> Any:
@@ -44,3 +48,6 @@ class FakeCore:
                 return
             yield word
             self.between()
+
+    def transcript(self, audio: Any, prompt: Prompt) -> str:
+        return self.written if prompt.settings.words_first else ""

@@ -10,6 +10,7 @@ from assistant.events import (
     LevelMeasured,
     Responded,
     TokenGenerated,
+    Transcribed,
     TurnStarted,
     WindowClosed,
     WindowDropped,
@@ -31,6 +32,7 @@ class TurnStory:
     number: int  # in its window, from 1
     started: TurnStarted | None = None
     text: str = ""
+    words: str = ""  # what was written down of the speech first
     responded: Responded | None = None
     dropped: str | None = None  # the reason, if nobody answered
     actions: list[ActionTaken] = field(default_factory=list)
@@ -94,6 +96,8 @@ class Trail:
             case TurnStarted():
                 turn = self._next_turn(story) if turn.started or turn.dropped else turn
                 turn.started = event
+            case Transcribed():
+                turn.words = event.text
             case TokenGenerated():
                 turn.text += event.text
             case ActionTaken():

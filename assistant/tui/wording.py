@@ -55,6 +55,8 @@ def latency_forms(timings: Timings) -> tuple[str, ...]:
 def turn_text(turn: TurnStory) -> Text:
     """One turn as the conversation shows it."""
     text = Text(f"{heading(turn)}\n", style="dim")
+    if turn.words:
+        text.append(f"heard: {turn.words}\n", style="italic")
     text.append(answer(turn).strip() or "...", style="not dim")
     slots = turn.responded.response.slots if turn.responded else None
     for action in turn.actions:
@@ -169,7 +171,7 @@ def _why_so_long(turn: TurnStory) -> Iterator[tuple[str, str]]:
     timings, settings = response.timings_ms, response.prompt.settings
     yield "LoRA scale", f"{settings.lora_scale:g}"
     if settings.words_first:
-        yield "words", "a transcript was written first and stood before the question"
+        yield "words", f"{turn.words or '(none)'} - written down first, they stood before the question"
     if settings.reading_weight:
         yield "reading", f"the audio tokens' own reading counted {settings.reading_weight:g}"
     yield "times", latency(timings).plain

@@ -84,7 +84,7 @@ def names(label: str, caption: str) -> bool:
 def families(text: str) -> set[str]:
     """The instrument families that a text names: "a solo on electric guitar" names the plucked strings."""
     known = sorted(((name, family) for family, those in FAMILIES.items() for name in those), key=lambda n: -len(n[0]))
-    rest, found = f" {plain(text)}", set()
+    rest, found = f" {plain(text)}", set[str]()
     for name, family in known:
         if f" {name}" in rest:
             rest, found = rest.replace(f" {name}", " "), found | {family}

@@ -18,7 +18,9 @@ from salmonn_core.config import QFormerConfig
 
 ENCODER_NORM_EPS = 1e-5
 QFORMER_NORM_EPS = 1e-12
-DOUBT = 2.0  # of some three hundred labels the right one is seldom likelier than not
+# Of some three hundred labels the right one is seldom likelier than not, so votes count from below that on; but the
+# many that are a little possible, as in noisy speech, must not add up: read by themselves, the tokens would be blurred.
+DOUBT, UNHEARD = 2.0, 0.35
 AROUND = 8  # windows before and after one that help to name what sounds in it; a single one is right less often
 
 
@@ -47,7 +49,8 @@ class Namer(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """(windows, window_frames, width) of one clip to what its tokens get more, (windows, 1, llm_width)."""
-        return cast(Tensor, self.words(nn.functional.softplus(self.logits(windows) + DOUBT)))[:, None]
+        votes = nn.functional.relu(nn.functional.softplus(self.logits(windows) + DOUBT) - UNHEARD)
+        return cast(Tensor, self.words(votes))[:, None]
 
 
 class Bridge(nn.Module):

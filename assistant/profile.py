@@ -138,6 +138,7 @@ class GenerationProfile(_Strict):
     repetition_penalty: float | None = Field(None, ge=1, le=2)
     reading_weight: float | None = Field(None, ge=0, le=1, description="of the audio tokens' own reading: transcripts")
     words_first: bool | None = Field(None, description="write a transcript first and show it to the model as text")
+    names_first: bool | None = Field(None, description="show the model as text what its namer takes the sounds for")
 
 
 class HistorySettings(_Strict):

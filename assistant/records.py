@@ -70,6 +70,7 @@ class GenerationSettings:
     pattern: str | None = None
     reading_weight: float = 0.0
     words_first: bool = False
+    names_first: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from assistant.errors import UserError
 from assistant.events import DeviceStateChanged, EarsChanged, Event, LevelMeasured
 from assistant.recorded import Recorded
 from assistant.recording import fingerprint, plain
-from assistant.records import Prompt, WindowEnd, WindowKind
+from assistant.records import GenerationSettings, Prompt, WindowEnd, WindowKind
 from assistant.session import TOO_FAR_BEHIND, Session
 from assistant.turns import Turns
 
+UNCHANGED = asdict(GenerationSettings())
 NOT_RECORDED = "(the recording has no answer to this; --live asks the model)"
 COMPARED = (
     "start_s",
@@ -242,4 +243,6 @@ def _place(row: Row | None) -> str | None:
 
 
 def _key(sound: str, prompt: Mapping[str, Any]) -> str:
-    return f"{sound} {json.dumps(prompt, sort_keys=True)}"
+    # Without what is as ever: a recording from before there was a setting still answers prompts that leave it alone.
+    changed = {name: value for name, value in prompt["settings"].items() if value != UNCHANGED.get(name)}
+    return f"{sound} {json.dumps({**prompt, 'settings': changed}, sort_keys=True)}"

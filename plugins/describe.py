@@ -24,7 +24,7 @@ def register_skills() -> list[Skill]:
         name="describe",
         description="Says in a sentence what can be heard",
         instruction="Describe the sound.",
-        settings={"max_new_tokens": 40},
+        settings={"max_new_tokens": 40, "names_first": True},
     )
     return [described, replace(described, name="what-was-that", description="Describes the last seconds")]
 

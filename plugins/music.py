@@ -24,7 +24,7 @@ def register_skills() -> list[Skill]:
             description="Describes music: the kind, the instruments, the tempo",
             instruction="Describe the music.",
             kinds=frozenset({"sound"}),
-            settings={"max_new_tokens": 60, "repetition_penalty": 1.1},
+            settings={"max_new_tokens": 60, "repetition_penalty": 1.1, "names_first": True},
             prompts={"de": "Beschreibe die Musik."},
         )
     ]

@@ -42,7 +42,7 @@ def register_skills() -> list[Skill]:
             description="Says what a sound is and notifies if it is one of the profile's",
             instruction="Describe the sound.",
             kinds=frozenset({"sound"}),
-            settings={"max_new_tokens": 40},
+            settings={"max_new_tokens": 40, "names_first": True},
         )
     ]
 

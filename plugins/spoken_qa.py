@@ -43,7 +43,9 @@ def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt, settings: Se
     if settings.background == "auto" and depth_db(window.samples) > settings.background_db:
         return None
     # The words alone would lead away from the sound, which is what the question is about.
-    return replace(prompt, instruction=WITH_BACKGROUND, settings=replace(prompt.settings, words_first=False))
+    return replace(
+        prompt, instruction=WITH_BACKGROUND, settings=replace(prompt.settings, words_first=False, names_first=True)
+    )
 
 
 def depth_db(samples: np.ndarray) -> float:

@@ -30,7 +30,7 @@ def register_skills() -> list[Skill]:
             name="storytelling",
             description="Tells a short story about what is heard",
             instruction="Tell a short story about what you hear.",
-            settings={"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.15},
+            settings={"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.15, "names_first": True},
             prompts={"de": "Erzähle eine kurze Geschichte über das, was du hörst."},
         )
     ]

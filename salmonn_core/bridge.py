@@ -7,6 +7,7 @@ The Q-Former is transformers' own: its query branch has the reference's semantic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -21,6 +22,7 @@ QFORMER_NORM_EPS = 1e-12
 # Of some three hundred labels the right one is seldom likelier than not, so votes count from below that on; but the
 # many that are a little possible, as in noisy speech, must not add up: read by themselves, the tokens would be blurred.
 DOUBT, UNHEARD = 2.0, 0.35
+MOST_NAMES, WORTH_NAMING = 4, -3.5
 AROUND = 8  # windows before and after one that help to name what sounds in it; a single one is right less often
 
 
@@ -51,6 +53,13 @@ class Namer(nn.Module):
         """(windows, window_frames, width) of one clip to what its tokens get more, (windows, 1, llm_width)."""
         votes = nn.functional.relu(nn.functional.softplus(self.logits(windows) + DOUBT) - UNHEARD)
         return cast(Tensor, self.words(votes))[:, None]
+
+
+def named(logits: Tensor, labels: Sequence[str]) -> tuple[str, ...]:
+    """The few labels that are worth a word, the likeliest first, from a clip's logits (labels,)."""
+    likeliest = logits.float().topk(min(MOST_NAMES, len(labels)))
+    pairs = zip(likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
+    return tuple(labels[index] for logit, index in pairs if logit > WORTH_NAMING)
 
 
 class Bridge(nn.Module):
@@ -110,7 +119,18 @@ class Bridge(nn.Module):
 
     def forward_batch(self, speech: list[Tensor], audio: list[Tensor]) -> list[Tensor]:
         """Audio tokens of several clips of any lengths, without padding: windows do not see each other."""
+        return self._of_windows([self.windows(self.join(s, a)) for s, a in zip(speech, audio, strict=True)])
+
+    def forward_named(self, speech: list[Tensor], audio: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """As `forward_batch`, with the namer's highest logits over each clip's windows, (labels,)."""
         cut = [self.windows(self.join(s, a)) for s, a in zip(speech, audio, strict=True)]
+        return list(zip(self._of_windows(cut), [self.heard(windows) for windows in cut], strict=True))
+
+    def heard(self, windows: Tensor) -> Tensor:
+        """(windows, window_frames, width) of one clip to the namer's highest logits, (labels,); (0,) without one."""
+        return windows.new_zeros(0) if self.namer is None else self.namer.logits(windows).amax(dim=0)
+
+    def _of_windows(self, cut: list[Tensor]) -> list[Tensor]:
         tokens = self.tokens(torch.cat(cut)).split([len(windows) for windows in cut])
         if self.namer is not None:
             tokens = [part + self.namer(windows) for part, windows in zip(tokens, cut, strict=True)]

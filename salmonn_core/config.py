@@ -98,6 +98,7 @@ class SalmonnConfig:
     # The official checkpoints were trained on 30 s of padding; salmonn-tiny on the clip alone.
     pad_to_30s: bool = True
     training_stage: str = "untrained"
+    labels: tuple[str, ...] = ()  # what the bridge's namer names, in its order
     # Which base models these are (`weights.official.fingerprint`); empty is not checked.
     whisper_fingerprint: str = ""
     llm_fingerprint: str = ""

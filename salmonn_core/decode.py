@@ -40,6 +40,7 @@ class GenerationOptions:
         reading_weight: how much the audio tokens' own reading counts beside the LLM (`salmonn_core.reading`): for
             transcripts; 0 is off. Models that cannot be read, and questions in text alone, go without.
         words_first: write a transcript first and put it into the prompt as text, for questions about words.
+        names_first: put what the bridge's namer hears into the prompt as text, for questions about sounds.
     """
 
     max_new_tokens: int = 96
@@ -51,6 +52,7 @@ class GenerationOptions:
     pattern: str | None = None
     reading_weight: float = 0.0
     words_first: bool = False
+    names_first: bool = False
 
 
 class Choice:

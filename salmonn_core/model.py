@@ -14,7 +14,7 @@ from torch import Tensor
 
 from salmonn_core.audio import MIN_SAMPLES, fit_length, groups, read_audio
 from salmonn_core.beats import Beats
-from salmonn_core.bridge import Bridge
+from salmonn_core.bridge import Bridge, named
 from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
 from salmonn_core.decode import GenerationOptions, generate, generate_batch, pieces
 from salmonn_core.llm import Llm, State
@@ -24,6 +24,7 @@ from salmonn_core.prompts import (
     build_prompt,
     past_turn,
     transcript_limit,
+    with_names,
     with_transcript,
 )
 from salmonn_core.reading import Guide, Reader, Spelling
@@ -50,12 +51,14 @@ class AudioTokens:
         read: the LLM's state after the text before the audio and the audio itself, by that text and the LoRA
             scale: a second question about the window reads its own words only.
         words: the transcript by LoRA scale, once something asked for it.
+        names: what the namer hears, the likeliest first; empty for plain speech and for models without one.
     """
 
     tokens: Tensor
     seconds: float
     read: dict[PromptKey, State] = field(default_factory=dict, repr=False, compare=False)
     words: dict[float, str] = field(default_factory=dict, repr=False, compare=False)
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,12 +145,17 @@ class Salmonn:
         mels = [log_mel(wave, bins, padded, str(self.device)).to(self.device) for wave in fitted]
         speech = encode_whisper(self.whisper, mels)
         audio = self.beats.forward_many([torch.from_numpy(wave).to(self.device) for wave in fitted])
-        tokens = self.bridge.forward_batch(speech, audio)
-        return [AudioTokens(clip, len(wave) / SAMPLE_RATE) for clip, wave in zip(tokens, waves, strict=True)]
+        clips, labels = self.bridge.forward_named(speech, audio), self.config.labels
+        return [
+            AudioTokens(tokens, len(wave) / SAMPLE_RATE, names=named(votes, labels))
+            for (tokens, votes), wave in zip(clips, waves, strict=True)
+        ]
 
     def join(self, parts: Sequence[AudioTokens]) -> AudioTokens:
         """Several clips one after the other, as one; together they should be no longer than 30 s."""
-        return AudioTokens(torch.cat([part.tokens for part in parts]), sum(part.seconds for part in parts))
+        names = dict.fromkeys(name for part in parts for name in part.names)
+        seconds = sum(part.seconds for part in parts)
+        return AudioTokens(torch.cat([part.tokens for part in parts]), seconds, names=tuple(names))
 
     def ids(self, text: str) -> Tensor:
         """(n,) token ids of a part of the prompt; the halves are tokenised separately, as in the reference."""
@@ -199,8 +207,12 @@ class Salmonn:
         options: GenerationOptions,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> str:
-        """The instruction, after the words that are spoken if the options want them."""
-        if not options.words_first or audio is None:
+        """The instruction, after the words that are spoken and the sounds that are named, if the options want them."""
+        if audio is None:
+            return instruction
+        if options.names_first and audio.names:
+            instruction = with_names(instruction, audio.names)
+        if not options.words_first:
             return instruction
         return with_transcript(instruction, self.transcript(audio, options.lora_scale, cancelled))
 

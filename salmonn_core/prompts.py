@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from salmonn_core.config import PromptConfig
@@ -119,6 +120,12 @@ def transcript_limit(seconds: float) -> int:
 def with_transcript(instruction: str, words: str) -> str:
     """An instruction about speech whose words are known as text too, in the form that training used."""
     return f'The words spoken are "{words}". {instruction}'
+
+
+def with_names(instruction: str, names: Sequence[str]) -> str:
+    """An instruction about sounds that were named already, the likeliest first, in the form that training used."""
+    listed = ", ".join(f'"{name}"' for name in names)
+    return f"The sounds may be {listed}. {instruction}"
 
 
 @dataclass(frozen=True)

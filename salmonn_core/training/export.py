@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from salmonn_core.training.checkpoints import newest
 from salmonn_core.training.classify import SMALL, load_beats
 from salmonn_core.training.config import ExportConfig
 from salmonn_core.training.corpus import TINY_QFORMER
-from salmonn_core.training.trainee import TINY_LORA, TINY_PROMPT, tokens_of
+from salmonn_core.training.trainee import TINY_LORA, TINY_PROMPT, described, tokens_of
 
 
 def _blended(trained: dict[str, Tensor], tokens: list[int], earlier: Path) -> dict[str, Tensor]:
@@ -49,6 +50,7 @@ def export(config: ExportConfig) -> Path:
         prompt=TINY_PROMPT,
         pad_to_30s=False,
         training_stage=config.stage,
+        labels=tuple(json.loads(described(file).get("labels", "[]"))),
         license="Apache-2.0; training data licences are listed in docs/model-card.md",
     )
     save(config.out, model, state)

@@ -17,13 +17,14 @@ from salmonn_core.training.slots import slot_record, unseen_schema
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a clip, in the way that the skill for it asks: the last four are `GenerationOptions`."""
+    """What is asked of a clip, in the way that the skill for it asks: the others are `GenerationOptions`."""
 
     instruction: str
     max_new_tokens: int
     pattern: str | None = None
     reading_weight: float = 0.0
     words_first: bool = False
+    names_first: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -80,10 +81,10 @@ class Measure:
     marks: Callable[[Clip, str], Iterator[Mark]]
 
 
-def _asks(task: str, limit: int, pattern: str | None = None) -> Callable[[Clip], Question]:
+def _asks(task: str, limit: int, pattern: str | None = None, names_first: bool = False) -> Callable[[Clip], Question]:
     def question(clip: Clip) -> Question:
         own = clip.row.get("Q") if clip.task == task else None
-        return Question(str(own or INSTRUCTIONS[task][0]), limit, pattern)
+        return Question(str(own or INSTRUCTIONS[task][0]), limit, pattern, names_first=names_first)
 
     return question
 
@@ -100,6 +101,10 @@ def _transcribed(clip: Clip, answer: str) -> Iterator[Mark]:
 
 def _labels(clip: Clip) -> list[str]:
     return list(clip.row.get("labels") or ())  # type: ignore[call-overload]
+
+
+def _is_labelled(clip: Clip) -> bool:
+    return clip.kind == "event" and bool(_labels(clip))
 
 
 def _captioned(clip: Clip, answer: str) -> Iterator[Mark]:
@@ -177,9 +182,10 @@ def _unseen(clip: Clip, answer: str) -> Iterator[Mark]:
 
 def _spoken_question(clip: Clip) -> Question:
     if clip.task == "co_reasoning":
-        return _asks("co_reasoning", 64)(clip)
+        return _asks("co_reasoning", 64, names_first=True)(clip)
     # A question that the manifest asks is about what is heard; one that is spoken, about its words.
-    return replace(_asks("QA", 64)(clip), words_first=clip.row.get("Q") is None)
+    about_sounds = clip.row.get("Q") is not None
+    return replace(_asks("QA", 64)(clip), words_first=not about_sounds, names_first=about_sounds)
 
 
 def _answered(clip: Clip, answer: str) -> Iterator[Mark]:
@@ -211,18 +217,18 @@ def _other_question(clip: Clip) -> Question:
 
 MEASURES = {
     "asr": Measure(lambda c: c.kind == "speech" and c.text, _transcript_question, _transcribed),
-    "audiocaption": Measure(lambda c: c.kind == "event" and _labels(c), _asks("audiocaption", 48), _captioned),
-    "label": Measure(lambda c: c.kind == "event" and _labels(c), _asks("label", 16), _labelled),
+    "audiocaption": Measure(_is_labelled, _asks("audiocaption", 48, names_first=True), _captioned),
+    "label": Measure(_is_labelled, _asks("label", 16, names_first=True), _labelled),
     "music_description": Measure(
         lambda c: c.kind == "music" and (_instruments(c) or c.row.get("tempo")),
-        _asks("music_description", 64),
+        _asks("music_description", 64, names_first=True),
         _music,
     ),
     "kind": Measure(lambda c: c.row.get("kind"), _asks("kind", 4, "(speech|sound|music)"), _kind),
     "slots": Measure(lambda c: c.row.get("slots"), _slot_question, _slots),
     "unseen": Measure(lambda c: c.kind == "speech" and unseen_schema(c)[0], _unseen_question, _unseen),
     "QA": Measure(lambda c: c.row.get("answer") or c.task in ("QA", "co_reasoning"), _spoken_question, _answered),
-    "story": Measure(lambda c: c.kind == "event" and _labels(c), _asks("story", 120), _told),
+    "story": Measure(_is_labelled, _asks("story", 120, names_first=True), _told),
     "other": Measure(_other, _other_question, _exact),
 }
 

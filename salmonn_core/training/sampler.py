@@ -24,6 +24,7 @@ class Sampler:
     seed: int
     commands: Sequence[Clip] = ()  # asked in text alone
     text_examples: int = 0  # of them a batch
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what the namer hears, by path
     epoch: int = 0
     position: int = 0
     _order: list[list[int]] = field(default_factory=list)
@@ -46,7 +47,8 @@ class Sampler:
         rng = random.Random(f"{self.seed} draw {self.epoch} {self.position}")
         chosen = self._order[self.position]
         self.position += 1
-        spoken = [draw(self.clips[i], self.stage, self.answers, rng) for i in chosen]
+        clips = [self.clips[i] for i in chosen]
+        spoken = [draw(clip, self.stage, self.answers, rng, self.names.get(clip.path, ())) for clip in clips]
         asked = rng.sample(self.commands, min(self.text_examples, len(self.commands)))
         return spoken + [text_example(clip, rng) for clip in asked]
 

@@ -7,11 +7,11 @@ questions and stories what the base LLM itself answers to the transcript or the 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from salmonn_core.prompts import INSTRUCTIONS, with_transcript
+from salmonn_core.prompts import INSTRUCTIONS, with_names, with_transcript
 from salmonn_core.training.corpus import WHOLE, Clip, Span
 from salmonn_core.training.metrics import names
 from salmonn_core.training.slots import slot_example
@@ -35,6 +35,8 @@ WEIGHTS: dict[str, dict[str, float]] = {
 CUT_SHARE, SHORTEST_CUT = 0.6, 0.5
 # How often the words spoken stand in the prompt as text: reading them is easier than hearing them, and the
 # assistant can put its own transcript there.
+NAMED_TASKS = frozenset({"audiocaption", "label", "story", "QA", "co_reasoning"})
+NAMED_SHARE = 0.7
 READ_SHARE = {"slots": 0.6, "QA": 0.5}
 
 
@@ -116,16 +118,23 @@ def weight_of(task: str, stage: str) -> float:
     return WEIGHTS[stage].get(task, 1.0 if stage == "instruct" else 0.0)
 
 
-def draw(clip: Clip, stage: str, answers: Mapping[str, str], rng: random.Random) -> Example:
-    """One task for a clip, by the stage's weights."""
+def draw(clip: Clip, stage: str, answers: Mapping[str, str], rng: random.Random, names: Sequence[str] = ()) -> Example:
+    """One task for a clip, by the stage's weights.
+
+    Args:
+        names: what the namer hears in it; the prompt often has them, where the task is about sounds.
+    """
     possible = _answers(clip, answers, rng)
     weights = {task: weight for task in possible if (weight := weight_of(task, stage))}
     task = rng.choices(list(weights), list(weights.values()))[0]
+    asked, answer = possible[task]
+    if names and task in NAMED_TASKS and rng.random() < NAMED_SHARE:
+        asked = with_names(asked, names)
     span = WHOLE
     if clip.task is None and clip.kind != "speech" and rng.random() < CUT_SHARE:
         length = rng.uniform(SHORTEST_CUT, 1.0)  # any part of a sound is the same sound, and there are few sounds
         span = (start := rng.uniform(0.0, 1.0 - length), start + length)
-    return Example(clip, task, *possible[task], span)
+    return Example(clip, task, asked, answer, span)
 
 
 def allowed(clip: Clip, stage: str, answers: Mapping[str, str]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from salmonn_core.bridge import Bridge
+from salmonn_core.bridge import Bridge, named
 from salmonn_core.config import LoraConfig, PromptConfig
 from salmonn_core.errors import UserError
 from salmonn_core.loading import load_llm, lora_state, part, with_lora
@@ -126,6 +127,17 @@ class Trainee(nn.Module):
         if not spelled:
             return torch.stack([tokens.sum() for tokens in audio]).sum() * 0.0  # a batch may have no loss at all
         return self.head.loss([heard for heard, _ in spelled], [ids for _, ids in spelled], compared)
+
+    @torch.inference_mode()
+    def names_heard(self, clips: Sequence[Clip], features: Features) -> dict[str, tuple[str, ...]]:
+        """What the namer hears in the clips that are not plain speech, by path."""
+        sounds = [clip.path for clip in clips if clip.kind != "speech" or clip.task not in (None, "asr")]
+        if self.bridge.namer is None:
+            return {}
+        return {
+            path: named(self.bridge.heard(self.bridge.windows(self.bridge.join(*features[path]))), self.labels)
+            for path in dict.fromkeys(sounds)
+        }
 
     @torch.inference_mode()
     def read(self, pair: tuple[Tensor, Tensor]) -> str:

@@ -42,7 +42,7 @@ def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt) -> Prompt | 
     return replace(
         prompt,
         instruction="Describe the sound.",
-        settings=replace(prompt.settings, max_new_tokens=40, reading_weight=0.0),
+        settings=replace(prompt.settings, max_new_tokens=40, reading_weight=0.0, names_first=True),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import torch
 
+from salmonn_core.audio import read_audio
 from tests.conftest import ROOT, SHARED, needs_shared, tone
 
 pytestmark = pytest.mark.weights
@@ -51,6 +52,17 @@ def test_speech_and_a_bird_are_not_described_alike(model):
     assert model.ask(EXAMPLES / "crow.flac", "Describe the sound.") != model.ask(
         EXAMPLES / "drums.flac", "Describe the sound."
     )
+
+
+def test_sounds_are_named_and_speech_is_not(model):
+    def names(file):
+        return model.encode(read_audio(EXAMPLES / file)).names
+
+    assert "bell" in names("bell.flac")
+    assert names("drums.flac")[0] == "music"
+    assert names("say-your-name.wav") == names("please-try-later.wav") == ()
+    bell, drums = (model.encode(read_audio(EXAMPLES / file)) for file in ("bell.flac", "drums.flac"))
+    assert model.join([bell, drums]).names == tuple(dict.fromkeys((*bell.names, *drums.names)))
 
 
 @needs_shared

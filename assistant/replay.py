@@ -124,6 +124,7 @@ class ReplayCore:
         return self._kinds.get(audio, "speech")
 
     def stream(self, audio: str, prompt: Prompt, cancelled: Callable[[], bool] = NEVER) -> Iterator[str]:
+        self._words = ""  # what was not recorded has none, and not those of the answer before
         calls = self._streams.get(_key(audio, json.loads(json.dumps(asdict(prompt)))))
         if not calls:
             yield NOT_RECORDED

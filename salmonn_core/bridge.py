@@ -49,9 +49,9 @@ class Namer(nn.Module):
         around = nn.functional.avg_pool1d(means, 2 * AROUND + 1, 1, AROUND, count_include_pad=False)[0].T
         return cast(Tensor, self.label(around))
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """(windows, window_frames, width) of one clip to what its tokens get more, (windows, 1, llm_width)."""
-        votes = nn.functional.relu(nn.functional.softplus(self.logits(windows) + DOUBT) - UNHEARD)
+    def forward(self, logits: Tensor) -> Tensor:
+        """The `logits` of a clip's windows to what their tokens get more, (windows, 1, llm_width)."""
+        votes = nn.functional.relu(nn.functional.softplus(logits + DOUBT) - UNHEARD)
         return cast(Tensor, self.words(votes))[:, None]
 
 
@@ -63,9 +63,15 @@ def named(logits: Tensor, labels: Sequence[str]) -> tuple[str, ...]:
 
 
 class Bridge(nn.Module):
-    """LayerNorms, window-level Q-Former and projection: everything between the encoders and the LLM."""
+    """LayerNorms, window-level Q-Former and projection: everything between the encoders and the LLM.
 
-    def __init__(self, config: QFormerConfig, speech_width: int, audio_width: int, llm_width: int) -> None:
+    Args:
+        labels: how many sounds its namer knows; without any it has none, as in the paper.
+    """
+
+    def __init__(
+        self, config: QFormerConfig, speech_width: int, audio_width: int, llm_width: int, labels: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
         self.ln_speech = nn.LayerNorm(speech_width, eps=ENCODER_NORM_EPS)
@@ -84,7 +90,7 @@ class Bridge(nn.Module):
             )
         )
         self.projection = nn.Linear(config.hidden_size, llm_width)
-        self.namer = Namer(speech_width + audio_width, config.labels, llm_width) if config.labels else None
+        self.namer = Namer(speech_width + audio_width, labels, llm_width) if labels else None
 
     def join(self, speech: Tensor, audio: Tensor) -> Tensor:
         """Normalise, pad the shorter stream with exact zeros, concatenate on features.
@@ -119,22 +125,19 @@ class Bridge(nn.Module):
 
     def forward_batch(self, speech: list[Tensor], audio: list[Tensor]) -> list[Tensor]:
         """Audio tokens of several clips of any lengths, without padding: windows do not see each other."""
-        return self._of_windows([self.windows(self.join(s, a)) for s, a in zip(speech, audio, strict=True)])
+        return [tokens for tokens, _ in self.forward_named(speech, audio)]
 
     def forward_named(self, speech: list[Tensor], audio: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """As `forward_batch`, with the namer's highest logits over each clip's windows, (labels,)."""
+        """As `forward_batch`, with the namer's highest logits over each clip's windows, (labels,); (0,) without one."""
         cut = [self.windows(self.join(s, a)) for s, a in zip(speech, audio, strict=True)]
-        return list(zip(self._of_windows(cut), [self.heard(windows) for windows in cut], strict=True))
-
-    def heard(self, windows: Tensor) -> Tensor:
-        """(windows, window_frames, width) of one clip to the namer's highest logits, (labels,); (0,) without one."""
-        return windows.new_zeros(0) if self.namer is None else self.namer.logits(windows).amax(dim=0)
-
-    def _of_windows(self, cut: list[Tensor]) -> list[Tensor]:
         tokens = self.tokens(torch.cat(cut)).split([len(windows) for windows in cut])
-        if self.namer is not None:
-            tokens = [part + self.namer(windows) for part, windows in zip(tokens, cut, strict=True)]
-        return [part.flatten(0, 1) for part in tokens]
+        return [self._name(part, windows) for part, windows in zip(tokens, cut, strict=True)]
+
+    def _name(self, tokens: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
+        if self.namer is None:
+            return tokens.flatten(0, 1), tokens.new_zeros(0)
+        logits = self.namer.logits(windows)
+        return (tokens + self.namer(logits)).flatten(0, 1), logits.amax(dim=0)
 
 
 def pad_tokens(tokens: list[Tensor]) -> Tensor:

@@ -39,7 +39,7 @@ class BeatsConfig:
 
 @dataclass(frozen=True)
 class QFormerConfig:
-    """The window-level Q-Former (paper, section 3.1). `labels` is ours: see `salmonn_core.bridge.Namer`; 0 is none."""
+    """The window-level Q-Former (paper, section 3.1)."""
 
     hidden_size: int = 768
     layers: int = 2
@@ -48,7 +48,6 @@ class QFormerConfig:
     queries: int = 1
     window_s: float = 0.333333
     stride_s: float = 0.333333
-    labels: int = 0
 
     @property
     def window_frames(self) -> int:
@@ -98,7 +97,7 @@ class SalmonnConfig:
     # The official checkpoints were trained on 30 s of padding; salmonn-tiny on the clip alone.
     pad_to_30s: bool = True
     training_stage: str = "untrained"
-    labels: tuple[str, ...] = ()  # what the bridge's namer names, in its order
+    labels: tuple[str, ...] = ()  # what the bridge's namer names, in its order; without any there is none
     # Which base models these are (`weights.official.fingerprint`); empty is not checked.
     whisper_fingerprint: str = ""
     llm_fingerprint: str = ""

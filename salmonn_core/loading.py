@@ -154,7 +154,8 @@ def build(config: SalmonnConfig, state: dict[str, Tensor], device: str, precisio
     whisper, width = load_whisper_encoder(whisper_folder, dtype, device), llm_width(llm_folder)
     check_widths(state, whisper.config.d_model, width, where)
     with torch.device("meta"):
-        bridge = Bridge(config.qformer, whisper.config.d_model, config.beats.encoder_embed_dim, width)
+        widths = whisper.config.d_model, config.beats.encoder_embed_dim, width
+        bridge = Bridge(config.qformer, *widths, labels=len(config.labels))
         beats = Beats(config.beats)
     for module, prefix in ((beats, "beats."), (bridge, "bridge.")):
         assign(module, part(state, prefix), where, device, dtype)

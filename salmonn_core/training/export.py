@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -45,7 +44,7 @@ def export(config: ExportConfig) -> Path:
     model = SalmonnConfig(
         name="salmonn-tiny",
         beats=SMALL,
-        qformer=replace(TINY_QFORMER, labels=len(state.get("bridge.namer.label.bias", ()))),
+        qformer=TINY_QFORMER,
         lora=TINY_LORA,
         prompt=TINY_PROMPT,
         pad_to_30s=False,

@@ -33,10 +33,11 @@ WEIGHTS: dict[str, dict[str, float]] = {
     },
 }
 CUT_SHARE, SHORTEST_CUT = 0.6, 0.5
-# How often the words spoken stand in the prompt as text: reading them is easier than hearing them, and the
-# assistant can put its own transcript there.
+# How often what the namer hears stands in the prompt, and of which questions.
 NAMED_TASKS = frozenset({"audiocaption", "label", "story", "QA", "co_reasoning"})
 NAMED_SHARE = 0.7
+# How often the words spoken stand in the prompt as text: reading them is easier than hearing them, and the
+# assistant can put its own transcript there.
 READ_SHARE = {"slots": 0.6, "QA": 0.5}
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,11 +130,12 @@ class Trainee(nn.Module):
     @torch.inference_mode()
     def names_heard(self, clips: Sequence[Clip], features: Features) -> dict[str, tuple[str, ...]]:
         """What the namer hears in the clips that are not plain speech, by path."""
-        sounds = [clip.path for clip in clips if clip.kind != "speech" or clip.task not in (None, "asr")]
-        if self.bridge.namer is None:
+        bridge, namer = self.bridge, self.bridge.namer
+        if namer is None:
             return {}
+        sounds = [clip.path for clip in clips if clip.kind != "speech" or clip.task not in (None, "asr")]
         return {
-            path: named(self.bridge.heard(self.bridge.windows(self.bridge.join(*features[path]))), self.labels)
+            path: named(namer.logits(bridge.windows(bridge.join(*features[path]))).amax(dim=0), self.labels)
             for path in dict.fromkeys(sounds)
         }
 
@@ -175,8 +175,7 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     start = newest(config.start) if config.start else None
     tokens = tokens_of(start) if start else sorted({t for clip in clips for t in pieces.ids(clip.text)})
     labels = _labels(config, clips, start)
-    sizes = replace(TINY_QFORMER, labels=len(labels))
-    bridge = Bridge(sizes, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1])
+    bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1], len(labels))
     silence_missing_stream(bridge)
     if config.dropout is not None:
         for module in bridge.modules():

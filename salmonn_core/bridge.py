@@ -1,65 +1,38 @@
 """From two streams of encoder states to audio tokens in the LLM's embedding space.
 
 LayerNorm on each stream, the shorter padded with zeros, concatenated on features, cut into windows;
-a Q-Former turns each window into a few tokens and a linear layer projects them (paper, section 3.1).
-The Q-Former is transformers' own: its query branch has the reference's semantics.
+a Q-Former (`salmonn_core.qformer`) turns each window into a few tokens and a linear layer projects them (paper,
+section 3.1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from salmonn_core.config import QFormerConfig
+from salmonn_core.namer import Namer
+from salmonn_core.qformer import Places, build_qformer, listen
 
 ENCODER_NORM_EPS = 1e-5
-QFORMER_NORM_EPS = 1e-12
-# Of some three hundred labels the right one is seldom likelier than not, so votes count from below that on; but the
-# many that are a little possible, as in noisy speech, must not add up: read by themselves, the tokens would be blurred.
-DOUBT, UNHEARD = 2.0, 0.35
-MOST_NAMES, WORTH_NAMING = 4, -3.5
-AROUND = 8  # windows before and after one that help to name what sounds in it; a single one is right less often
 
 
-class Namer(nn.Module):
-    """Names what sounds around a window and adds the label's words to its tokens; nothing where nothing has a label.
+class Heard(NamedTuple):
+    """What the bridge makes of a clip.
 
-    Not in the paper. A Q-Former that learned to read words passes little else on, and sounds to teach it are few; a
-    linear layer on the mean of the same features names twice as many sounds that it never heard (docs/training-log.md).
-
-    Args:
-        width: of the joined features.
-        labels: how many sounds it knows.
-        llm_width: of the tokens.
+    Attributes:
+        tokens: (windows x queries, llm_width) window-major and query-minor, for the LLM.
+        spoken: the same before the namer added to them: nothing but what the Q-Former heard, for the reader.
+        votes: (windows, labels) the namer's logits; (windows, 0) without one.
     """
 
-    def __init__(self, width: int, labels: int, llm_width: int) -> None:
-        super().__init__()
-        self.label = nn.Linear(width, labels)
-        self.words = nn.Linear(labels, llm_width, bias=False)
-
-    def logits(self, windows: Tensor) -> Tensor:
-        """(windows, window_frames, width) of one clip to (windows, labels): positive where one is likelier than not."""
-        means = windows.mean(dim=1).T[None]
-        around = nn.functional.avg_pool1d(means, 2 * AROUND + 1, 1, AROUND, count_include_pad=False)[0].T
-        return cast(Tensor, self.label(around))
-
-    def forward(self, logits: Tensor) -> Tensor:
-        """The `logits` of a clip's windows to what their tokens get more, (windows, 1, llm_width)."""
-        votes = nn.functional.relu(nn.functional.softplus(logits + DOUBT) - UNHEARD)
-        return cast(Tensor, self.words(votes))[:, None]
-
-
-def named(logits: Tensor, labels: Sequence[str]) -> tuple[str, ...]:
-    """The few labels that are worth a word, the likeliest first, from a clip's logits (labels,)."""
-    likeliest = logits.float().topk(min(MOST_NAMES, len(labels)))
-    pairs = zip(likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
-    return tuple(labels[index] for logit, index in pairs if logit > WORTH_NAMING)
+    tokens: Tensor
+    spoken: Tensor
+    votes: Tensor
 
 
 class Bridge(nn.Module):
@@ -77,18 +50,8 @@ class Bridge(nn.Module):
         self.ln_speech = nn.LayerNorm(speech_width, eps=ENCODER_NORM_EPS)
         self.ln_audio = nn.LayerNorm(audio_width, eps=ENCODER_NORM_EPS)
         self.query_tokens = nn.Parameter(torch.randn(1, config.queries, config.hidden_size) * 0.02)
-        self.qformer = Blip2QFormerModel(
-            Blip2QFormerConfig(
-                hidden_size=config.hidden_size,
-                num_hidden_layers=config.layers,
-                num_attention_heads=config.attention_heads,
-                intermediate_size=config.intermediate_size,
-                encoder_hidden_size=speech_width + audio_width,
-                cross_attention_frequency=1,
-                layer_norm_eps=QFORMER_NORM_EPS,
-                hidden_act="gelu",
-            )
-        )
+        self.qformer = build_qformer(config, speech_width + audio_width)
+        self.places = Places(config) if config.context_s else None
         self.projection = nn.Linear(config.hidden_size, llm_width)
         self.namer = Namer(speech_width + audio_width, labels, llm_width) if labels else None
 
@@ -113,10 +76,9 @@ class Bridge(nn.Module):
         frames, stride = self.config.window_frames, self.config.stride_frames
         return joined.unfold(0, frames, stride).transpose(1, 2)
 
-    def tokens(self, windows: Tensor) -> Tensor:
-        """(windows, window_frames, width) to audio tokens (windows, queries, llm_width)."""
-        queries = self.query_tokens.expand(len(windows), -1, -1)
-        heard = self.qformer(query_embeds=queries, encoder_hidden_states=windows).last_hidden_state
+    def tokens(self, clips: Sequence[Tensor]) -> Tensor:
+        """Joined frames of some clips, (frames, width) each, to (windows of all, queries, llm_width)."""
+        heard = listen(self.qformer, self.query_tokens, clips, self.config, self.places)
         return cast(Tensor, self.projection(heard))
 
     def forward(self, speech: Tensor, audio: Tensor) -> Tensor:
@@ -125,19 +87,21 @@ class Bridge(nn.Module):
 
     def forward_batch(self, speech: list[Tensor], audio: list[Tensor]) -> list[Tensor]:
         """Audio tokens of several clips of any lengths, without padding: windows do not see each other."""
-        return [tokens for tokens, _ in self.forward_named(speech, audio)]
+        return [heard.tokens for heard in self.hear(speech, audio)]
 
-    def forward_named(self, speech: list[Tensor], audio: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """As `forward_batch`, with the namer's highest logits over each clip's windows, (labels,); (0,) without one."""
-        cut = [self.windows(self.join(s, a)) for s, a in zip(speech, audio, strict=True)]
-        tokens = self.tokens(torch.cat(cut)).split([len(windows) for windows in cut])
+    def hear(self, speech: list[Tensor], audio: list[Tensor]) -> list[Heard]:
+        """As `forward_batch`, with what the reader reads and what the namer says of each clip."""
+        clips = [self.join(s, a) for s, a in zip(speech, audio, strict=True)]
+        cut = [self.windows(clip) for clip in clips]
+        tokens = self.tokens(clips).split([len(windows) for windows in cut])
         return [self._name(part, windows) for part, windows in zip(tokens, cut, strict=True)]
 
-    def _name(self, tokens: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
+    def _name(self, tokens: Tensor, windows: Tensor) -> Heard:
+        spoken = tokens.flatten(0, 1)
         if self.namer is None:
-            return tokens.flatten(0, 1), tokens.new_zeros(0)
+            return Heard(spoken, spoken, tokens.new_zeros(len(tokens), 0))
         logits = self.namer.logits(windows)
-        return (tokens + self.namer(logits)).flatten(0, 1), logits.amax(dim=0)
+        return Heard((tokens + self.namer(logits)).flatten(0, 1), spoken, logits)
 
 
 def pad_tokens(tokens: list[Tensor]) -> Tensor:

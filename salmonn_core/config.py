@@ -48,6 +48,7 @@ class QFormerConfig:
     queries: int = 1
     window_s: float = 0.333333
     stride_s: float = 0.333333
+    context_s: float = 0.0  # heard on either side of each window too; none in the paper
 
     @property
     def window_frames(self) -> int:
@@ -57,6 +58,10 @@ class QFormerConfig:
     @property
     def stride_frames(self) -> int:
         return round(FRAME_RATE * MAX_SECONDS * self.stride_s / MAX_SECONDS)
+
+    @property
+    def context_frames(self) -> int:
+        return round(FRAME_RATE * MAX_SECONDS * self.context_s / MAX_SECONDS)
 
     def audio_tokens(self, frames: int) -> int:
         """Audio tokens that so many encoder frames give; a last partial window is dropped."""

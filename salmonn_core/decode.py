@@ -36,7 +36,8 @@ class GenerationOptions:
         seed: of the sampler; None is a fresh one each time.
         lora_scale: test-time discount of the LoRA (paper, section 4.2); 1 is as trained, 0 the bare LLM.
         repetition_penalty: divides the logits of tokens already in the answer; 1 is off.
-        pattern: regular expression that the whole answer must match.
+        pattern: regular expression that the whole answer must match; `<WordsHere>` in it stands for any few words in
+            a row of the clip's transcript.
         reading_weight: how much the audio tokens' own reading counts beside the LLM (`salmonn_core.reading`): for
             transcripts; 0 is off. Models that cannot be read, and questions in text alone, go without.
         words_first: write a transcript first and put it into the prompt as text, for questions about words.
@@ -167,15 +168,18 @@ def generate_batch(
     prompts: list[Tensor],
     options: GenerationOptions,
     prefix: State | None = None,
-    guides: Sequence[Guide | None] | None = None,
+    choices: Sequence[Choice] | None = None,
 ) -> list[list[int]]:
     """Token ids of several answers at once, each what `generate` gives alone.
 
     `Int8Llama` keeps that to the bit; in `PeftLlm` sums of a batch are rounded in another order, so that a tie may
     fall the other way. Answers that end leave the batch, so the rest goes on faster.
+
+    Args:
+        choices: how each answer chooses its tokens, where that is not the same for all.
     """
     answers: list[list[int]] = [[] for _ in prompts]
-    choices = [Choice(options, tokenizer, guide) for guide in guides or [None] * len(prompts)]
+    choices = choices or [Choice(options, tokenizer) for _ in prompts]
     rows = list(range(len(prompts)))
     state, logits = llm.prefill(prompts, options.lora_scale, prefix)
     while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +14,18 @@ from torch import Tensor
 
 from salmonn_core.audio import MIN_SAMPLES, fit_length, groups, read_audio
 from salmonn_core.beats import Beats
-from salmonn_core.bridge import Bridge, named
+from salmonn_core.bridge import Bridge
 from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
-from salmonn_core.decode import GenerationOptions, generate, generate_batch, pieces
+from salmonn_core.decode import Choice, GenerationOptions, generate, generate_batch, pieces
 from salmonn_core.llm import Llm, State
+from salmonn_core.namer import Names, named
 from salmonn_core.prompts import (
     INSTRUCTIONS,
     READING_WEIGHT,
+    WORDS_HERE,
     build_prompt,
     past_turn,
+    runs,
     transcript_limit,
     with_names,
     with_transcript,
@@ -47,18 +50,20 @@ class AudioTokens:
 
     Attributes:
         tokens: (audio tokens, LLM width).
+        spoken: the same without what the namer added: what the model's reader reads.
         seconds: length of the clip.
         read: the LLM's state after the text before the audio and the audio itself, by that text and the LoRA
             scale: a second question about the window reads its own words only.
         words: the transcript by LoRA scale, once something asked for it.
-        names: what the namer hears, the likeliest first; empty for plain speech and for models without one.
+        names: what the namer hears; nothing in plain speech and of models without one.
     """
 
     tokens: Tensor
+    spoken: Tensor
     seconds: float
     read: dict[PromptKey, State] = field(default_factory=dict, repr=False, compare=False)
     words: dict[float, str] = field(default_factory=dict, repr=False, compare=False)
-    names: tuple[str, ...] = ()
+    names: Names = field(default_factory=Names)
 
 
 @dataclass(frozen=True)
@@ -145,17 +150,18 @@ class Salmonn:
         mels = [log_mel(wave, bins, padded, str(self.device)).to(self.device) for wave in fitted]
         speech = encode_whisper(self.whisper, mels)
         audio = self.beats.forward_many([torch.from_numpy(wave).to(self.device) for wave in fitted])
-        clips, labels = self.bridge.forward_named(speech, audio), self.config.labels
+        clips, labels = self.bridge.hear(speech, audio), self.config.labels
         return [
-            AudioTokens(tokens, len(wave) / SAMPLE_RATE, names=named(votes, labels))
-            for (tokens, votes), wave in zip(clips, waves, strict=True)
+            AudioTokens(clip.tokens, clip.spoken, len(wave) / SAMPLE_RATE, names=named(clip.votes, labels))
+            for clip, wave in zip(clips, waves, strict=True)
         ]
 
     def join(self, parts: Sequence[AudioTokens]) -> AudioTokens:
         """Several clips one after the other, as one; together they should be no longer than 30 s."""
-        names = dict.fromkeys(name for part in parts for name in part.names)
+        names = sum((part.names for part in parts), Names())
         seconds = sum(part.seconds for part in parts)
-        return AudioTokens(torch.cat([part.tokens for part in parts]), seconds, names=tuple(names))
+        tokens, spoken = (torch.cat([getattr(part, kind) for part in parts]) for kind in ("tokens", "spoken"))
+        return AudioTokens(tokens, spoken, seconds, names=names)
 
     def ids(self, text: str) -> Tensor:
         """(n,) token ids of a part of the prompt; the halves are tokenised separately, as in the reference."""
@@ -182,6 +188,7 @@ class Salmonn:
         """
         options = options or GenerationOptions()
         instruction = self._asked(instruction, audio, options, cancelled)
+        options = self._quoting(audio, options, cancelled)
         ready = self.prompt(instruction, audio, options.lora_scale, history, before)
         guide = self._guide(audio, options)
         ids = generate(self.llm, self.tokenizer, ready.rest, options, cancelled, ready.prefix, ready.remember, guide)
@@ -216,12 +223,21 @@ class Salmonn:
             return instruction
         return with_transcript(instruction, self.transcript(audio, options.lora_scale, cancelled))
 
+    def _quoting(
+        self, audio: AudioTokens | None, options: GenerationOptions, cancelled: Callable[[], bool] = lambda: False
+    ) -> GenerationOptions:
+        """The options with the clip's own words where the pattern quotes them."""
+        if options.pattern is None or WORDS_HERE not in options.pattern:
+            return options
+        words = "" if audio is None else self.transcript(audio, options.lora_scale, cancelled)
+        return replace(options, pattern=options.pattern.replace(WORDS_HERE, runs(words)))
+
     def _guide(self, audio: AudioTokens | None, options: GenerationOptions) -> Guide | None:
         if not options.reading_weight or self.reader is None or audio is None:
             return None
         self._spelling = self._spelling or Spelling(self.reader, self.tokenizer)
         with torch.inference_mode():
-            return Guide(self.reader(audio.tokens), self._spelling, options.reading_weight)
+            return Guide(self.reader(audio.spoken), self._spelling, options.reading_weight)
 
     def ask(self, audio: str | Path | np.ndarray, instruction: str, options: GenerationOptions | None = None) -> str:
         """Answer one question about a sound file or a waveform (samples,) at 16 kHz."""
@@ -259,13 +275,13 @@ class Salmonn:
         options = options or GenerationOptions()
         asked = [self._asked(instruction, clip, options) for clip in heard]
         prompts = [self.prompt(text, clip, options.lora_scale) for text, clip in zip(asked, heard, strict=True)]
-        guides = [self._guide(clip, options) for clip in heard]
+        choices = [Choice(self._quoting(clip, options), self.tokenizer, self._guide(clip, options)) for clip in heard]
         prefixes = {id(ready.prefix): ready.prefix for ready in prompts}
         answers: list[str] = [""] * len(prompts)
         # Fresh windows share the prefix of the text; one that was asked about before has its own.
         for key, prefix in prefixes.items():
             rows = [row for row, ready in enumerate(prompts) if id(ready.prefix) == key]
-            rest, own = [prompts[row].rest for row in rows], [guides[row] for row in rows]
+            rest, own = [prompts[row].rest for row in rows], [choices[row] for row in rows]
             found = generate_batch(self.llm, self.tokenizer, rest, options, prefix, own)
             for row, ids in zip(rows, found, strict=True):
                 answers[row] = self.tokenizer.decode(ids).strip()

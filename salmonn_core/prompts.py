@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from salmonn_core.config import PromptConfig
 
+if TYPE_CHECKING:
+    from salmonn_core.namer import Names
+
 SPEECH_HERE = "<SpeechHere>"
+WORDS_HERE = "<WordsHere>"  # in a pattern: any run of the words that are spoken
+LONGEST_RUN = 8
 # Of a transcript: nobody says more tokens, and the weight of the reading that was best on recorded speech.
 TOKENS, TOKENS_PER_S = 8, 6
 READING_WEIGHT = 0.5
@@ -122,10 +129,24 @@ def with_transcript(instruction: str, words: str) -> str:
     return f'The words spoken are "{words}". {instruction}'
 
 
-def with_names(instruction: str, names: Sequence[str]) -> str:
-    """An instruction about sounds that were named already, the likeliest first, in the form that training used."""
-    listed = ", ".join(f'"{name}"' for name in names)
-    return f"The sounds may be {listed}. {instruction}"
+def runs(words: str) -> str:
+    """A regular expression of what can be quoted from a transcript: any few words of it in a row."""
+    said = re.sub(r'["\\\\]', "", words).split()
+    every = {" ".join(said[i:j]) for i in range(len(said)) for j in range(i + 1, min(len(said), i + LONGEST_RUN) + 1)}
+    # Without any words nothing can be quoted: a group that matches nothing, not even the empty text.
+    return f"({'|'.join(map(re.escape, sorted(every)))})" if every else "((?!))"
+
+
+def with_names(instruction: str, names: Names) -> str:
+    """An instruction about sounds that were named already, in the form that training used."""
+    told = f"The sounds may be {_quoted(names.likely)}. "
+    if len(names.in_order) > 1:
+        told += f"In order: {_quoted(names.in_order)}. "
+    return told + instruction
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def test_questions_about_a_sound_often_say_what_the_namer_hears_and_those_about_
 def test_only_likely_labels_are_worth_a_name():
     import torch
 
-    from salmonn_core.bridge import named
+    from salmonn_core.namer import named
 
     labels = ("rain", "wind", "dog bark", "music", "bell", "train")
     assert named(torch.tensor([-9.0, -2.0, 1.0, -1.0, -3.0, 0.5]), labels) == ("dog bark", "train", "music", "wind")

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from salmonn_core.prompts import INSTRUCTIONS, READING_WEIGHT, slot_instruction, transcript_limit
+from salmonn_core.prompts import INSTRUCTIONS, READING_WEIGHT, WORDS_HERE, slot_instruction, transcript_limit
 from salmonn_core.training.corpus import MAX_CLIP_S, Clip
 from salmonn_core.training.metrics import Score, families, holds, names, ratio, repeats, slots_right, word_errors
 from salmonn_core.training.slots import slot_record, unseen_schema
+from salmonn_core.training.tasks import about_a_word
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Question:
 
 
 Ask = Callable[[str, Question], str]  # a clip's path and the question, to the answer
-SLOT_VALUE = r'("[^"\\\n]{1,40}"|null)'
+SLOT_VALUE = f'("{WORDS_HERE}"|null)'
 STORY_WORDS = 15
 TEMPI = ("slow", "medium", "fast")
 ESC_10 = frozenset(
@@ -183,9 +184,10 @@ def _unseen(clip: Clip, answer: str) -> Iterator[Mark]:
 def _spoken_question(clip: Clip) -> Question:
     if clip.task == "co_reasoning":
         return _asks("co_reasoning", 64, names_first=True)(clip)
-    # A question that the manifest asks is about what is heard; one that is spoken, about its words.
-    about_sounds = clip.row.get("Q") is not None
-    return replace(_asks("QA", 64)(clip), words_first=not about_sounds, names_first=about_sounds)
+    # A question that the manifest asks is about what is heard, mostly sounds; one that is spoken, about its words.
+    asked = clip.row.get("Q")
+    about_words = asked is None or about_a_word(str(asked))
+    return replace(_asks("QA", 64)(clip), words_first=about_words, names_first=not about_words)
 
 
 def _answered(clip: Clip, answer: str) -> Iterator[Mark]:

@@ -18,7 +18,7 @@ from salmonn_core.training.augment import at_peak
 from salmonn_core.training.manifests import Row
 
 FONTS = tuple(Path("/usr/share/sounds/sf2") / f"{name}.sf2" for name in ("FluidR3_GM", "TimGM6mb"))
-FONT_LICENSES = {"FluidR3_GM": "MIT", "TimGM6mb": "GPL-2"}
+FONT_LICENSES = {"FluidR3_GM": "MIT", "MuseScore_General_Lite": "MIT", "TimGM6mb": "GPL-2"}
 PROGRAMS: dict[str, tuple[int, ...]] = {  # General MIDI programs, counted from 0
     "piano": (0, 1, 3), "harpsichord": (6,), "organ": (16, 19, 20), "accordion": (21,),
     "guitar": (24, 25, 26), "electric guitar": (27, 29, 30), "harp": (46,), "banjo": (105,),
@@ -119,7 +119,9 @@ def render(midi: bytes, font: Path, seconds: float) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         score, out = Path(folder) / "score.mid", Path(folder) / "out.wav"
         score.write_bytes(midi)
-        command = [program, "-ni", "-q", "-F", str(out), "-r", str(SAMPLE_RATE), str(font), str(score)]
+        # Only the instruments that are played: a compressed font takes seconds to unpack as a whole.
+        lazily = ("-o", "synth.dynamic-sample-loading=1")
+        command = [program, "-ni", "-q", *lazily, "-F", str(out), "-r", str(SAMPLE_RATE), str(font), str(score)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not out.exists():
             raise UserError(f"fluidsynth failed: {done.stderr.strip().splitlines()[-1:]}")

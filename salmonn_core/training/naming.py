@@ -1,4 +1,4 @@
-"""The namer of the bridge: logistic regression from the mean of some windows' features to the labels of sounds.
+"""The namer of the bridge: logistic regression from how some windows' features are spread to the labels of sounds.
 
 It is fitted when instruction tuning starts, on spans of each clip and with speech as the counterexample. From then on
 only the words that it adds are trained: trained on, it would soon know the few sounds of the set by heart.
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from salmonn_core.bridge import Bridge
+from salmonn_core.namer import described, moments
 from salmonn_core.training.corpus import Clip, Features
 from salmonn_core.training.pieces import Pieces
 
@@ -68,10 +69,10 @@ def fit(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: Seque
     speech = rng.sample(speech, min(len(speech), round(COUNTEREXAMPLES * len(sounds))))
     chosen = [*sounds, *speech]
     with torch.inference_mode():
-        means = [bridge.windows(bridge.join(*features[clip.path])).mean(dim=1) for clip in chosen]
-    sums = [F.pad(mean.cumsum(dim=0), (0, 0, 1, 0)) for mean in means]
-    whole = torch.cat(means)
-    centre, spread = whole.mean(dim=0), whole.std(dim=0) + 1e-5
+        measured = [moments(bridge.windows(bridge.join(*features[clip.path]))) for clip in chosen]
+    sums = [F.pad(each.cumsum(dim=0), (0, 0, 0, 0, 1, 0)) for each in measured]
+    seen = torch.stack([_span(total, rng) for total in sums])
+    centre, spread = seen.mean(dim=0), seen.std(dim=0) + 1e-5
     linear = _regression(sums, targets(chosen, labels), centre, spread, rng)
     with torch.no_grad():
         namer.label.weight.copy_(linear.weight / spread)
@@ -84,20 +85,22 @@ def _regression(sums: list[Tensor], wanted: Tensor, centre: Tensor, spread: Tens
     nn.init.zeros_(linear.weight)
     nn.init.constant_(linear.bias, UNLIKELY)
     optimizer = torch.optim.AdamW(linear.parameters(), lr=RATE, weight_decay=DECAY)
+    cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     for _ in tqdm(range(EPOCHS), desc="naming"):
-        means = (torch.stack([_span(total, rng) for total in sums]) - centre) / spread
+        spans = (torch.stack([_span(total, rng) for total in sums]) - centre) / spread
         for rows in torch.tensor(rng.sample(range(len(sums)), len(sums))).split(BATCH):
-            logits = linear(F.dropout(means[rows], DROPOUT))
+            logits = linear(F.dropout(spans[rows], DROPOUT))
             loss = F.binary_cross_entropy_with_logits(logits, wanted[rows], reduction="none").sum(dim=1).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+        cooling.step()
     return linear
 
 
 def _span(total: Tensor, rng: random.Random) -> Tensor:
-    """The mean over some windows in a row, from one to all of them, given the running sum."""
+    """What some windows in a row are like, from one to all of them, given the running sum of their moments."""
     windows = len(total) - 1
     length = max(1, round(windows * rng.random()))
     start = rng.randint(0, windows - length)
-    return (total[start + length] - total[start]) / length
+    return described((total[start + length] - total[start]) / length)

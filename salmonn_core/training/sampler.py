@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from salmonn_core.namer import Names
 from salmonn_core.training.corpus import Clip, Features, bucketed
 from salmonn_core.training.tasks import Example, allowed, draw, text_example
 
@@ -24,7 +25,7 @@ class Sampler:
     seed: int
     commands: Sequence[Clip] = ()  # asked in text alone
     text_examples: int = 0  # of them a batch
-    names: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what the namer hears, by path
+    names: Mapping[str, Names] = field(default_factory=dict)  # what the namer hears, by path
     epoch: int = 0
     position: int = 0
     _order: list[list[int]] = field(default_factory=list)
@@ -48,7 +49,7 @@ class Sampler:
         chosen = self._order[self.position]
         self.position += 1
         clips = [self.clips[i] for i in chosen]
-        spoken = [draw(clip, self.stage, self.answers, rng, self.names.get(clip.path, ())) for clip in clips]
+        spoken = [draw(clip, self.stage, self.answers, rng, self.names.get(clip.path)) for clip in clips]
         asked = rng.sample(self.commands, min(self.text_examples, len(self.commands)))
         return spoken + [text_example(clip, rng) for clip in asked]
 

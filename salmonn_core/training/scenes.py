@@ -124,6 +124,8 @@ def scene(speech: Sequence[Row], sounds: Sequence[Row], rng: random.Random, numb
         "source": " + ".join(str(p.get("source")) for p in parts),
         "license": " + ".join(sorted({str(p.get("license")) for p in parts})),
     }
+    if said := " ".join(str(p["text"]) for p in parts if str(p.get("kind") or "speech") == "speech"):
+        entry["said"] = said
     if len(parts) > 1:
         entry["expand_wav"] = [str(p["path"]) for p in parts[1:]]
     return entry | ({"kind": kinds.pop()} if len(kinds) == 1 else {})

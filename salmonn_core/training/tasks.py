@@ -7,10 +7,12 @@ questions and stories what the base LLM itself answers to the transcript or the 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from salmonn_core.namer import Names
 from salmonn_core.prompts import INSTRUCTIONS, with_names, with_transcript
 from salmonn_core.training.corpus import WHOLE, Clip, Span
 from salmonn_core.training.metrics import names
@@ -71,7 +73,9 @@ def _answers(clip: Clip, answers: Mapping[str, str], rng: random.Random) -> dict
         return rng.choice(INSTRUCTIONS[task])
 
     if clip.task not in (None, "asr", "audiocaption", "music_description"):
-        return {clip.task: (str(clip.row.get("Q") or ask(clip.task)), str(clip.row["text"]))}
+        asked = str(clip.row.get("Q") or ask(clip.task)), str(clip.row["text"])
+        words = str(clip.row.get("said") or "") if about_a_word(asked[0]) else ""
+        return {clip.task: _read(words, clip.task, asked, rng)}
     found: dict[str, tuple[str, str]] = {"kind": (ask("kind"), _kind(clip))}
     if clip.kind == "speech":
         found["asr"] = (ask("asr"), clip.text or str(clip.row["text"]))
@@ -85,13 +89,19 @@ def _answers(clip: Clip, answers: Mapping[str, str], rng: random.Random) -> dict
             found[task] = (ask(task), _told(clip, task, answers[f"{task}:{clip.text}"]))
     if clip.row.get("slots"):
         found["slots"] = slot_example(clip, rng)
-    return {task: _read(clip, task, asked, rng) for task, asked in found.items()}
+    words = clip.text if clip.kind == "speech" else ""
+    return {task: _read(words, task, asked, rng) for task, asked in found.items()}
 
 
-def _read(clip: Clip, task: str, asked: tuple[str, str], rng: random.Random) -> tuple[str, str]:
+def about_a_word(question: str) -> bool:
+    """Whether a question is about a single word that was said: "What is the last word?"."""
+    return re.search(r"\bword\b", question) is not None
+
+
+def _read(words: str, task: str, asked: tuple[str, str], rng: random.Random) -> tuple[str, str]:
     """Sometimes the words stand in the prompt as text."""
-    share = READ_SHARE.get(task, 0.0) if clip.kind == "speech" else 0.0
-    return (with_transcript(asked[0], clip.text), asked[1]) if rng.random() < share else asked
+    share = READ_SHARE.get(task, 0.0) if words else 0.0
+    return (with_transcript(asked[0], words), asked[1]) if rng.random() < share else asked
 
 
 def naming_caption(clip: Clip) -> str:
@@ -119,7 +129,7 @@ def weight_of(task: str, stage: str) -> float:
     return WEIGHTS[stage].get(task, 1.0 if stage == "instruct" else 0.0)
 
 
-def draw(clip: Clip, stage: str, answers: Mapping[str, str], rng: random.Random, names: Sequence[str] = ()) -> Example:
+def draw(clip: Clip, stage: str, answers: Mapping[str, str], rng: random.Random, names: Names | None = None) -> Example:
     """One task for a clip, by the stage's weights.
 
     Args:

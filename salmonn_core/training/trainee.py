@@ -19,10 +19,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from salmonn_core.bridge import Bridge, named
+from salmonn_core.bridge import Bridge, Heard
 from salmonn_core.config import LoraConfig, PromptConfig
 from salmonn_core.errors import UserError
 from salmonn_core.loading import load_llm, lora_state, part, with_lora
+from salmonn_core.namer import Names, named
 from salmonn_core.prompts import build_prompt
 from salmonn_core.training.align import CtcHead, silence_missing_stream
 from salmonn_core.training.checkpoints import folders, newest
@@ -81,18 +82,20 @@ class Trainee(nn.Module):
         target = self.pieces.ids(example.clip.text)
         return target if all(token in self.head.class_of for token in target) else []
 
-    def hear(self, pairs: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        """Audio tokens of clips, given their (Whisper, BEATs) states; none where there are no states."""
+    def hear(self, pairs: list[tuple[Tensor, Tensor]]) -> list[Heard]:
+        """What the bridge makes of clips, given their (Whisper, BEATs) states; nothing where there are no states."""
         sound = [(s.to(self.device), a.to(self.device)) for s, a in pairs if len(s)]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            heard = iter(self.bridge.forward_batch([s for s, _ in sound], [a for _, a in sound]) if sound else ())
-        nothing = torch.zeros(0, self.bridge.projection.out_features, device=self.device)
+            heard = iter(self.bridge.hear([s for s, _ in sound], [a for _, a in sound]) if sound else ())
+        silence = torch.zeros(0, self.bridge.projection.out_features, device=self.device)
+        nothing = Heard(silence, silence, silence[:, :0])
         return [next(heard) if len(s) else nothing for s, _ in pairs]
 
     def forward(self, examples: list[Example], pairs: list[tuple[Tensor, Tensor]], compared: Tensor) -> Tensor:
         """Sums of the LLM's loss, each example's by its `weight`, and of the CTC loss over clips: (2,)."""
-        audio = self.hear(pairs)
-        return torch.stack((self._llm_loss(examples, audio), self._ctc(examples, audio, compared)))
+        heard = self.hear(pairs)
+        tokens, spoken = [clip.tokens for clip in heard], [clip.spoken for clip in heard]
+        return torch.stack((self._llm_loss(examples, tokens), self._ctc(examples, spoken, compared)))
 
     def _llm_loss(self, examples: list[Example], audio: list[Tensor]) -> Tensor:
         if self.llm is None:
@@ -128,21 +131,21 @@ class Trainee(nn.Module):
         return self.head.loss([heard for heard, _ in spelled], [ids for _, ids in spelled], compared)
 
     @torch.inference_mode()
-    def names_heard(self, clips: Sequence[Clip], features: Features) -> dict[str, tuple[str, ...]]:
+    def names_heard(self, clips: Sequence[Clip], features: Features) -> dict[str, Names]:
         """What the namer hears in the clips that are not plain speech, by path."""
         bridge, namer = self.bridge, self.bridge.namer
         if namer is None:
             return {}
         sounds = [clip.path for clip in clips if clip.kind != "speech" or clip.task not in (None, "asr")]
         return {
-            path: named(namer.logits(bridge.windows(bridge.join(*features[path]))).amax(dim=0), self.labels)
+            path: named(namer.logits(bridge.windows(bridge.join(*features[path]))), self.labels)
             for path in dict.fromkeys(sounds)
         }
 
     @torch.inference_mode()
     def read(self, pair: tuple[Tensor, Tensor]) -> str:
         """What the CTC head alone reads in a clip."""
-        return self.pieces.text(self.head.greedy(self.hear([pair])[0]))
+        return self.pieces.text(self.head.greedy(self.hear([pair])[0].spoken))
 
     def state(self) -> dict[str, Tensor]:
         """Weights of a checkpoint: `bridge.`, `head.`, `lora.`."""
@@ -242,7 +245,7 @@ def _match_norm(trainee: Trainee, embeddings: Tensor, probe: list[tuple[Tensor, 
     training = trainee.bridge.training
     trainee.bridge.eval()
     with torch.inference_mode():
-        factor = (wanted / torch.cat(trainee.hear(probe)).float().norm(dim=-1).mean()).item()
+        factor = (wanted / torch.cat([clip.spoken for clip in trainee.hear(probe)]).float().norm(dim=-1).mean()).item()
     trainee.bridge.train(training)
     trainee.bridge.projection.weight.data *= factor
     trainee.bridge.projection.bias.data *= factor

@@ -1,0 +1,120 @@
+"""The namer: which sounds are heard around a window, as words that are added to its tokens.
+
+Not in the paper. A Q-Former that learned to read words passes little else on, and sounds to teach it are few; a
+linear layer on how the same features are spread names twice as many sounds that it never heard (docs/training-log.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Of some three hundred labels the right one is seldom likelier than not, so votes count from below that on; but the
+# many that are a little possible, as in noisy speech, must not add up: read by themselves, the tokens would be blurred.
+DOUBT, UNHEARD = 2.0, 0.35
+MOST_NAMES, WORTH_NAMING = 6, -3.5  # a piece of music has its kind, tempo, key and instruments
+SOUNDING = -2.1  # the best logit of a window is above it in nine of ten of sounds, and below in nearly all of speech
+AROUND = 8  # windows before and after one that help to name what sounds in it; a single one is right less often
+LASTING = 4  # windows, about a second: what sounds for less is no part of what was heard one after the other
+SPEECH = "speech"
+MOMENTS = 3
+LEAST_VARIANCE = 1e-6
+
+
+def moments(windows: Tensor) -> Tensor:
+    """(windows, frames, width) to (windows, 3, width): mean, mean square and mean step from one frame to the next."""
+    windows = windows.float()
+    steps = (windows[:, 1:] - windows[:, :-1]).abs()
+    return torch.stack((windows.mean(dim=1), windows.square().mean(dim=1), steps.mean(dim=1)), dim=1)
+
+
+def described(moments: Tensor) -> Tensor:
+    """(..., 3, width) averaged over some windows to (..., 3 x width): mean, deviation and step of each feature."""
+    mean, square, step = moments.unbind(dim=-2)
+    deviation = (square - mean.square()).clamp_min(LEAST_VARIANCE).sqrt()
+    return torch.cat((mean, deviation, step), dim=-1)
+
+
+def over_clip(logits: Tensor) -> Tensor:
+    """The logits of a clip's windows, (windows, labels), as those of the clip, (labels,).
+
+    The mean of their exponentials: a sound that fills half of the clip counts nearly as one that fills it all.
+    """
+    return logits.float().logsumexp(dim=0) - math.log(len(logits))
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the namer hears in a clip; false where nothing is worth a word.
+
+    Attributes:
+        likely: the few likeliest labels, the likeliest first.
+        in_order: what sounds one after the other, `SPEECH` where nothing has a label.
+    """
+
+    likely: tuple[str, ...] = ()
+    in_order: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.likely)
+
+    def __add__(self, later: Names) -> Names:
+        """Of two clips, one after the other."""
+        return Names(tuple(dict.fromkeys(self.likely + later.likely)), _merged((*self.in_order, *later.in_order)))
+
+
+def named(logits: Tensor, labels: Sequence[str]) -> Names:
+    """Args: logits: (windows, labels) of a clip."""
+    if not labels or not len(logits):
+        return Names()
+    likeliest = over_clip(logits).topk(min(MOST_NAMES, len(labels)))
+    pairs = zip(likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
+    return Names(tuple(labels[index] for logit, index in pairs if logit > WORTH_NAMING), _in_order(logits, labels))
+
+
+def _in_order(logits: Tensor, labels: Sequence[str]) -> tuple[str, ...]:
+    """The likeliest label of each window, or `SPEECH`; what lasts for less than a second is left out."""
+    best = logits.float().max(dim=1)
+    each = [
+        labels[index] if logit > SOUNDING else SPEECH
+        for logit, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]
+    runs = [(name, len(list(run))) for name, run in groupby(each)]
+    return _merged(name for name, windows in runs if windows >= min(LASTING, len(each)))
+
+
+def _merged(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name, _ in groupby(names))
+
+
+class Namer(nn.Module):
+    """Names what sounds around a window and adds the label's words to its tokens; nothing where nothing has a label.
+
+    Args:
+        width: of the joined features.
+        labels: how many sounds it knows.
+        llm_width: of the tokens.
+    """
+
+    def __init__(self, width: int, labels: int, llm_width: int) -> None:
+        super().__init__()
+        self.label = nn.Linear(MOMENTS * width, labels)
+        self.words = nn.Linear(labels, llm_width, bias=False)
+
+    def logits(self, windows: Tensor) -> Tensor:
+        """(windows, window_frames, width) of one clip to (windows, labels): positive where one is likelier than not."""
+        each = moments(windows)
+        around = F.avg_pool1d(each.flatten(1).T[None], 2 * AROUND + 1, 1, AROUND, count_include_pad=False)[0].T
+        return cast(Tensor, self.label(described(around.unflatten(1, each.shape[1:])).to(self.label.weight.dtype)))
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """The `logits` of a clip's windows to what their tokens get more, (windows, 1, llm_width)."""
+        votes = F.relu(F.softplus(logits + DOUBT) - UNHEARD)
+        return cast(Tensor, self.words(votes))[:, None]

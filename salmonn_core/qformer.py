@@ -1,0 +1,103 @@
+"""The window-level Q-Former: transformers' own weights and layers, with keys and values computed once a frame.
+
+Without context it is `Blip2QFormerModel` on each window, as in the reference (paper, section 3.1). With context, ours,
+a window's queries also hear the frames around it, at a learned preference for each place: a word is longer than a
+window of 0.24 s, and one that is heard in halves is guessed (docs/training-log.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import Blip2QFormerConfig, Blip2QFormerModel
+
+from salmonn_core.config import QFormerConfig
+
+NORM_EPS = 1e-12
+FAR = -3.0  # how much less a new model listens to the context than to the window itself
+
+
+def build_qformer(config: QFormerConfig, width: int) -> Blip2QFormerModel:
+    """Args: width: of the frames that it hears."""
+    return Blip2QFormerModel(
+        Blip2QFormerConfig(
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.attention_heads,
+            intermediate_size=config.intermediate_size,
+            encoder_hidden_size=width,
+            cross_attention_frequency=1,
+            layer_norm_eps=NORM_EPS,
+            hidden_act="gelu",
+        )
+    )
+
+
+class Places(nn.Module):
+    """What each head and query prefers of the places in and around a window: added to the attention scores."""
+
+    def __init__(self, config: QFormerConfig) -> None:
+        super().__init__()
+        context, window = config.context_frames, config.window_frames
+        self.context, self.window, self.stride = context, window, config.stride_frames
+        preference = torch.zeros(config.layers, config.attention_heads, config.queries, 2 * context + window)
+        preference[..., :context] = preference[..., context + window :] = FAR
+        self.preference = nn.Parameter(preference)
+
+    def preferred(self, clips: Sequence[Tensor]) -> list[Tensor]:
+        """By layer (windows, heads, queries, places): minus infinity outside of each window's clip."""
+        marks = [F.pad(clip.new_zeros(len(clip)), (self.context, self.context), value=-math.inf) for clip in clips]
+        inside = torch.cat([mark.unfold(0, 2 * self.context + self.window, self.stride) for mark in marks])
+        return [layer + inside[:, None, None] for layer in self.preference]
+
+
+def listen(
+    model: Blip2QFormerModel, queries: Tensor, clips: Sequence[Tensor], config: QFormerConfig, places: Places | None
+) -> Tensor:
+    """Every window of some clips through the Q-Former's query branch.
+
+    Args:
+        model: its text branch is not used.
+        queries: (1, queries, hidden_size).
+        clips: (frames, width) each.
+        places: of a model with context.
+
+    Returns:
+        (windows, queries, hidden_size), the clips' windows one after the other.
+    """
+    preferred = places.preferred(clips) if places else [None] * config.layers
+    # Windows start equal; they differ from the first cross-attention on.
+    x = model.dropout(model.layernorm(queries))
+    for index, layer in enumerate(cast(Any, model.encoder.layer)):
+        x = layer.attention(x)
+        cross = layer.crossattention
+        x = cross.output(_attend(cross.attention, x, clips, config, preferred[index]), x)
+        x = layer.feed_forward_chunk_query(x)
+    return cast(Tensor, x)
+
+
+def _attend(
+    attention: Any, x: Tensor, clips: Sequence[Tensor], config: QFormerConfig, preferred: Tensor | None
+) -> Tensor:
+    """Cross-attention of (windows or 1, queries, hidden) to the frames of each window; (windows, queries, hidden)."""
+    heads, head_dim = attention.num_attention_heads, attention.attention_head_size
+
+    def of_windows(linear: nn.Linear) -> Tensor:
+        """(windows, heads, places, head_dim)"""
+        context, length = config.context_frames, 2 * config.context_frames + config.window_frames
+        frames = [F.pad(linear(clip), (0, 0, context, context)) for clip in clips]
+        windows = torch.cat([clip.unfold(0, length, config.stride_frames) for clip in frames])
+        return windows.view(len(windows), heads, head_dim, length).transpose(2, 3)
+
+    keys, values = of_windows(attention.key), of_windows(attention.value)
+    query = attention.query(x).view(len(x), -1, heads, head_dim).transpose(1, 2).expand(len(keys), -1, -1, -1)
+    dropout = attention.attention_dropout if attention.training else 0.0
+    if preferred is not None:
+        preferred = preferred.to(query.dtype)
+    heard = F.scaled_dot_product_attention(query, keys, values, preferred, dropout, scale=attention.scaling)
+    return heard.transpose(1, 2).flatten(2)

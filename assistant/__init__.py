@@ -15,7 +15,7 @@ from assistant.records import (
     Timings,
     Turn,
 )
-from salmonn_core.prompts import READING_WEIGHT, transcript_limit, with_transcript
+from salmonn_core.prompts import READING_WEIGHT, quotable, transcript_limit, with_transcript
 
 __all__ = [
     "READING_WEIGHT",
@@ -39,6 +39,7 @@ __all__ = [
     "UserError",
     "Write",
     "hookimpl",
+    "quotable",
     "transcript_limit",
     "with_transcript",
 ]

@@ -88,9 +88,12 @@ def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt, settings: Se
         options = replace(written.settings, reading_weight=READING_WEIGHT)
         return replace(written, instruction="Transcribe the speech.", settings=options)
     schema, _ = _asked(window, settings, state)
-    options = replace(prompt.settings, pattern=schema.pattern)
-    asked = with_transcript(schema.instruction, state["transcript"][1]) if settings.grounded else schema.instruction
-    return replace(prompt, instruction=asked, settings=options)
+    if not settings.grounded:
+        options = replace(prompt.settings, pattern=schema.pattern)
+        return replace(prompt, instruction=schema.instruction, settings=options)
+    words = state["transcript"][1]
+    options = replace(prompt.settings, pattern=schema.quoting(words))
+    return replace(prompt, instruction=with_transcript(schema.instruction, words), settings=options)
 
 
 @hookimpl

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from assistant import quotable
+
 from .slot_heard import heard
 from .slot_values import FORMATS, integer, number
 
@@ -89,6 +91,10 @@ class Schema(BaseModel):
         """A regular expression that exactly the records of this schema match."""
         pairs = (f'"{re.escape(name)}": ({field.pattern}|null)' for name, field in self.properties.items())
         return r"\{" + ", ".join(pairs) + r"\}"
+
+    def quoting(self, words: str) -> str:
+        """The same with texts that are quotes of what was written down."""
+        return self.pattern.replace(PATTERNS["string"], f'"{quotable(words)}"')
 
     def only(self, names: Iterable[str]) -> Schema:
         """The part of it with these fields."""

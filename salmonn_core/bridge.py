@@ -89,19 +89,26 @@ class Bridge(nn.Module):
         """Audio tokens of several clips of any lengths, without padding: windows do not see each other."""
         return [heard.tokens for heard in self.hear(speech, audio)]
 
-    def hear(self, speech: list[Tensor], audio: list[Tensor]) -> list[Heard]:
-        """As `forward_batch`, with what the reader reads and what the namer says of each clip."""
+    def hear(
+        self, speech: list[Tensor], audio: list[Tensor], votes: Sequence[Tensor | None] | None = None
+    ) -> list[Heard]:
+        """As `forward_batch`, with what the reader reads and what the namer says of each clip.
+
+        Args:
+            votes: of some clips, (windows, labels) logits that stand for the namer's own.
+        """
         clips = [self.join(s, a) for s, a in zip(speech, audio, strict=True)]
         cut = [self.windows(clip) for clip in clips]
         tokens = self.tokens(clips).split([len(windows) for windows in cut])
-        return [self._name(part, windows) for part, windows in zip(tokens, cut, strict=True)]
+        given = votes or [None] * len(clips)
+        return [self._name(*of_clip) for of_clip in zip(tokens, cut, given, strict=True)]
 
-    def _name(self, tokens: Tensor, windows: Tensor) -> Heard:
+    def _name(self, tokens: Tensor, windows: Tensor, votes: Tensor | None) -> Heard:
         spoken = tokens.flatten(0, 1)
         if self.namer is None:
             return Heard(spoken, spoken, tokens.new_zeros(len(tokens), 0))
-        logits = self.namer.logits(windows)
-        return Heard((tokens + self.namer(logits)).flatten(0, 1), spoken, logits)
+        votes = self.namer.logits(windows) if votes is None else votes
+        return Heard((tokens + self.namer(votes)).flatten(0, 1), spoken, votes)
 
 
 def pad_tokens(tokens: list[Tensor]) -> Tensor:

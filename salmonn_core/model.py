@@ -25,7 +25,7 @@ from salmonn_core.prompts import (
     WORDS_HERE,
     build_prompt,
     past_turn,
-    runs,
+    quotable,
     transcript_limit,
     with_names,
     with_transcript,
@@ -230,7 +230,7 @@ class Salmonn:
         if options.pattern is None or WORDS_HERE not in options.pattern:
             return options
         words = "" if audio is None else self.transcript(audio, options.lora_scale, cancelled)
-        return replace(options, pattern=options.pattern.replace(WORDS_HERE, runs(words)))
+        return replace(options, pattern=options.pattern.replace(WORDS_HERE, quotable(words)))
 
     def _guide(self, audio: AudioTokens | None, options: GenerationOptions) -> Guide | None:
         if not options.reading_weight or self.reader is None or audio is None:

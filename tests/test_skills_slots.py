@@ -80,6 +80,20 @@ def test_only_records_of_the_schema_can_be_generated():
         assert not regex.fullmatch(pattern, bad)
 
 
+def test_a_text_can_only_be_a_quote_of_what_was_written_down():
+    pattern = Schema.model_validate({"artist": "text", "volume": "integer"}).quoting('play "sigur ros" at seven')
+    assert regex.fullmatch(pattern, '{"artist": "sigur ros", "volume": 7}')
+    assert regex.fullmatch(pattern, '{"artist": null, "volume": null}')
+    assert not regex.fullmatch(pattern, '{"artist": "the beatles", "volume": 7}')
+    assert not regex.fullmatch(pattern, '{"artist": "sigur ro", "volume": 7}')
+
+
+def test_of_silence_nothing_can_be_quoted():
+    pattern = Schema.model_validate({"artist": "text"}).quoting("")
+    assert regex.fullmatch(pattern, '{"artist": null}')
+    assert not regex.fullmatch(pattern, '{"artist": ""}')
+
+
 @pytest.mark.parametrize(
     ("schema", "complaint"),
     [

@@ -89,16 +89,19 @@ class Features:
 
 def cut(pair: Pair, span: Span) -> Pair:
     """The states of a part of a clip, in whole windows; a clip of a window or two stays whole."""
-    if span == WHOLE:
-        return pair
     speech, audio = pair
-    windows = len(speech) // WINDOW_FRAMES
-    first, last = round(span[0] * windows), round(span[1] * windows)
-    if last - first < FEWEST_WINDOWS:
+    windows = whole_windows(len(speech) // WINDOW_FRAMES, span)
+    if windows is None:
         return pair
     ratio = len(audio) / len(speech)
-    at = slice(first * WINDOW_FRAMES, last * WINDOW_FRAMES)
+    at = slice(windows.start * WINDOW_FRAMES, windows.stop * WINDOW_FRAMES)
     return speech[at], audio[round(at.start * ratio) : round(at.stop * ratio)]
+
+
+def whole_windows(windows: int, span: Span) -> slice | None:
+    """Which of a clip's windows a part of it has; None is all of them."""
+    first, last = round(span[0] * windows), round(span[1] * windows)
+    return None if span == WHOLE or last - first < FEWEST_WINDOWS else slice(first, last)
 
 
 def bucketed(

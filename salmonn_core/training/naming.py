@@ -2,6 +2,9 @@
 
 It is fitted when instruction tuning starts, on spans of each clip and with speech as the counterexample. From then on
 only the words that it adds are trained: trained on, it would soon know the few sounds of the set by heart.
+
+It knows the sounds of its own set by heart anyway, and an LLM that is taught with its votes on those would believe it
+blindly. So what the LLM hears of a clip while it learns comes from a namer that was fitted without it (`crossed`).
 """
 
 from __future__ import annotations
@@ -15,11 +18,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from salmonn_core.bridge import Bridge
-from salmonn_core.namer import described, moments
+from salmonn_core.namer import Namer, described, moments
 from salmonn_core.training.corpus import Clip, Features
+from salmonn_core.training.manifests import JOINED
 from salmonn_core.training.pieces import Pieces
 
 EPOCHS, BATCH, RATE, DECAY, DROPOUT = 150, 256, 2e-3, 0.1, 0.3
+FOLDS = 5
 UNLIKELY = -4.0  # where the logits start
 COUNTEREXAMPLES = 0.6  # clips of speech for each clip with labels
 LOUDNESS = 2.0  # of the words that a logit of one adds to a token; tokens are about 3.2 long
@@ -32,6 +37,11 @@ def labels_of(clip: Clip) -> list[str]:
     facts = [f"{clip.row[key]} {noun}" for key, noun in (("tempo", "tempo"), ("mode", "key")) if clip.row.get(key)]
     labels: list[str] = [*(clip.row.get("labels") or ()), *(clip.row.get("instruments") or ())]  # type: ignore[misc]
     return list(dict.fromkeys([*labels, *facts]))
+
+
+def unspoken(clips: Sequence[Clip]) -> list[Clip]:
+    """The clips that are not plain speech."""
+    return [clip for clip in clips if clip.kind != "speech" or clip.task not in (None, "asr")]
 
 
 def known_labels(clips: Sequence[Clip]) -> list[str]:
@@ -60,47 +70,92 @@ def fit(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: Seque
     Args:
         words: of the labels, (labels, llm_width).
     """
-    namer = bridge.namer
-    if namer is None:
+    if bridge.namer is None:
         raise ValueError("this bridge has no namer")
-    rng = random.Random("namer")
+    weight, bias = _regression(_Spans(bridge, features, _chosen(clips)), labels, "naming")
+    with torch.no_grad():
+        bridge.namer.label.weight.copy_(weight)
+        bridge.namer.label.bias.copy_(bias)
+        bridge.namer.words.weight.copy_(LOUDNESS * words.T)
+
+
+def crossed(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: Sequence[str]) -> dict[str, Tensor]:
+    """What namers that were fitted without a clip hear in it: its windows' logits, (windows, labels), by path.
+
+    Of a clip that is made of others it is one that was fitted without the first sound among them.
+    """
+    namer = Namer(bridge.ln_speech.normalized_shape[0] + bridge.ln_audio.normalized_shape[0], len(labels), 1)
+    chosen = _chosen(clips)
+    heard: dict[str, Tensor] = {}
+    sounds = unspoken(clips)
+    groups = {key: _group(clip) for clip in chosen if labels_of(clip) for key in (clip.path, clip.row.get("source"))}
+    for number in range(FOLDS):
+        known = [clip for clip in chosen if _fold(_group(clip)) != number]
+        weight, bias = _regression(_Spans(bridge, features, known), labels, f"naming without part {number + 1}")
+        namer.label.weight.data, namer.label.bias.data = weight, bias
+        for clip in sounds:
+            parts = [*clip.path.split(JOINED), clip.row.get("background_source")]
+            if _fold(next((groups[part] for part in parts if part in groups), _group(clip))) == number:
+                with torch.inference_mode():
+                    heard[clip.path] = namer.logits(bridge.windows(bridge.join(*features[clip.path]))).half()
+    return heard
+
+
+def _group(clip: Clip) -> str:
+    """Clips of one recording stay together."""
+    return str(clip.row.get("group") or clip.path)
+
+
+def _fold(group: str) -> int:
+    return random.Random(f"fold {group}").randrange(FOLDS)
+
+
+def _chosen(clips: Sequence[Clip]) -> list[Clip]:
+    """The clips with labels, and speech as counterexamples."""
     sounds = [clip for clip in clips if labels_of(clip)]
     speech = [clip for clip in clips if clip.kind == "speech"]
-    speech = rng.sample(speech, min(len(speech), round(COUNTEREXAMPLES * len(sounds))))
-    chosen = [*sounds, *speech]
-    with torch.inference_mode():
-        measured = [moments(bridge.windows(bridge.join(*features[clip.path]))) for clip in chosen]
-    sums = [F.pad(each.cumsum(dim=0), (0, 0, 0, 0, 1, 0)) for each in measured]
-    seen = torch.stack([_span(total, rng) for total in sums])
+    return [*sounds, *random.Random("namer").sample(speech, min(len(speech), round(COUNTEREXAMPLES * len(sounds))))]
+
+
+class _Spans:
+    """Random spans of some clips, described."""
+
+    def __init__(self, bridge: Bridge, features: Features, clips: Sequence[Clip]) -> None:
+        self.clips, self._rng = clips, random.Random("spans")
+        with torch.inference_mode():
+            measured = [moments(bridge.windows(bridge.join(*features[clip.path]))) for clip in clips]
+            self._sums = [F.pad(each.cumsum(dim=0), (0, 0, 0, 0, 1, 0)) for each in measured]
+
+    def draw(self) -> Tensor:
+        """One span of each clip, (clips, width)."""
+        return described(torch.stack([self._span(total) for total in self._sums]))
+
+    def _span(self, total: Tensor) -> Tensor:
+        """The moments of some windows in a row, from one to all of them, given their running sum."""
+        windows = len(total) - 1
+        length = max(1, round(windows * self._rng.random()))
+        start = self._rng.randint(0, windows - length)
+        return (total[start + length] - total[start]) / length
+
+
+def _regression(spans: _Spans, labels: Sequence[str], name: str) -> tuple[Tensor, Tensor]:
+    """Weight (labels, width) and bias (labels,) for spans as they are."""
+    seen, wanted = spans.draw(), targets(spans.clips, labels)
     centre, spread = seen.mean(dim=0), seen.std(dim=0) + 1e-5
-    linear = _regression(sums, targets(chosen, labels), centre, spread, rng)
-    with torch.no_grad():
-        namer.label.weight.copy_(linear.weight / spread)
-        namer.label.bias.copy_(linear.bias - linear.weight @ (centre / spread))
-        namer.words.weight.copy_(LOUDNESS * words.T)
-
-
-def _regression(sums: list[Tensor], wanted: Tensor, centre: Tensor, spread: Tensor, rng: random.Random) -> nn.Linear:
-    linear = nn.Linear(len(centre), wanted.shape[1])
+    linear = nn.Linear(len(centre), len(labels))
     nn.init.zeros_(linear.weight)
     nn.init.constant_(linear.bias, UNLIKELY)
     optimizer = torch.optim.AdamW(linear.parameters(), lr=RATE, weight_decay=DECAY)
     cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
-    for _ in tqdm(range(EPOCHS), desc="naming"):
-        spans = (torch.stack([_span(total, rng) for total in sums]) - centre) / spread
-        for rows in torch.tensor(rng.sample(range(len(sums)), len(sums))).split(BATCH):
-            logits = linear(F.dropout(spans[rows], DROPOUT))
+    rng = random.Random(name)
+    for _ in tqdm(range(EPOCHS), desc=name):
+        now = (spans.draw() - centre) / spread
+        for rows in torch.tensor(rng.sample(range(len(now)), len(now))).split(BATCH):
+            logits = linear(F.dropout(now[rows], DROPOUT))
             loss = F.binary_cross_entropy_with_logits(logits, wanted[rows], reduction="none").sum(dim=1).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         cooling.step()
-    return linear
-
-
-def _span(total: Tensor, rng: random.Random) -> Tensor:
-    """What some windows in a row are like, from one to all of them, given the running sum of their moments."""
-    windows = len(total) - 1
-    length = max(1, round(windows * rng.random()))
-    start = rng.randint(0, windows - length)
-    return described((total[start + length] - total[start]) / length)
+    weight = (linear.weight / spread).detach()
+    return weight, (linear.bias - weight @ centre).detach()

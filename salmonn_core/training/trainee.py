@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from salmonn_core.bridge import Bridge, Heard
@@ -29,8 +29,8 @@ from salmonn_core.training.align import CtcHead, silence_missing_stream
 from salmonn_core.training.checkpoints import folders, newest
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import TrainConfig
-from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, Features
-from salmonn_core.training.naming import fit, known_labels, words_of
+from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, Features, whole_windows
+from salmonn_core.training.naming import crossed, fit, known_labels, unspoken, words_of
 from salmonn_core.training.pieces import Pieces
 from salmonn_core.training.tasks import Example
 from salmonn_core.weights.safe import read_safetensors
@@ -45,6 +45,7 @@ TINY_LORA = LoraConfig(
 TINY_PROMPT = PromptConfig(template="<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", bos=False)
 IGNORED = -100
 PROBED_CLIPS = 16
+CROSSED = "crossed.safetensors"
 
 
 class Trainee(nn.Module):
@@ -56,6 +57,7 @@ class Trainee(nn.Module):
         super().__init__()
         self.bridge, self.head, self.labels, self.llm = bridge, head, labels, llm
         self.tokenizer, self.pieces, self.bf16 = tokenizer, pieces, bf16
+        self.crossed: Mapping[str, Tensor] = {}
 
     @property
     def device(self) -> torch.device:
@@ -82,18 +84,33 @@ class Trainee(nn.Module):
         target = self.pieces.ids(example.clip.text)
         return target if all(token in self.head.class_of for token in target) else []
 
-    def hear(self, pairs: list[tuple[Tensor, Tensor]]) -> list[Heard]:
-        """What the bridge makes of clips, given their (Whisper, BEATs) states; nothing where there are no states."""
-        sound = [(s.to(self.device), a.to(self.device)) for s, a in pairs if len(s)]
+    def hear(self, pairs: list[tuple[Tensor, Tensor]], examples: Sequence[Example] = ()) -> list[Heard]:
+        """What the bridge makes of clips, given their (Whisper, BEATs) states; nothing where there are no states.
+
+        Args:
+            examples: of the same clips, of which `crossed` may know better what a namer hears than the namer that
+                was fitted on them.
+        """
+        votes = [self._votes(example) for example in examples] or [None] * len(pairs)
+        sound = [
+            (s.to(self.device), a.to(self.device), vote) for (s, a), vote in zip(pairs, votes, strict=True) if len(s)
+        ]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            heard = iter(self.bridge.hear([s for s, _ in sound], [a for _, a in sound]) if sound else ())
+            heard = iter(self.bridge.hear(*map(list, zip(*sound, strict=True))) if sound else ())
         silence = torch.zeros(0, self.bridge.projection.out_features, device=self.device)
         nothing = Heard(silence, silence, silence[:, :0])
         return [next(heard) if len(s) else nothing for s, _ in pairs]
 
+    def _votes(self, example: Example) -> Tensor | None:
+        votes = self.crossed.get(example.clip.path)
+        if votes is None:
+            return None
+        windows = whole_windows(len(votes), example.span)
+        return (votes if windows is None else votes[windows]).float().to(self.device)
+
     def forward(self, examples: list[Example], pairs: list[tuple[Tensor, Tensor]], compared: Tensor) -> Tensor:
         """Sums of the LLM's loss, each example's by its `weight`, and of the CTC loss over clips: (2,)."""
-        heard = self.hear(pairs)
+        heard = self.hear(pairs, examples)
         tokens, spoken = [clip.tokens for clip in heard], [clip.spoken for clip in heard]
         return torch.stack((self._llm_loss(examples, tokens), self._ctc(examples, spoken, compared)))
 
@@ -130,17 +147,9 @@ class Trainee(nn.Module):
             return torch.stack([tokens.sum() for tokens in audio]).sum() * 0.0  # a batch may have no loss at all
         return self.head.loss([heard for heard, _ in spelled], [ids for _, ids in spelled], compared)
 
-    @torch.inference_mode()
-    def names_heard(self, clips: Sequence[Clip], features: Features) -> dict[str, Names]:
-        """What the namer hears in the clips that are not plain speech, by path."""
-        bridge, namer = self.bridge, self.bridge.namer
-        if namer is None:
-            return {}
-        sounds = [clip.path for clip in clips if clip.kind != "speech" or clip.task not in (None, "asr")]
-        return {
-            path: named(namer.logits(bridge.windows(bridge.join(*features[path]))), self.labels)
-            for path in dict.fromkeys(sounds)
-        }
+    def names_heard(self) -> dict[str, Names]:
+        """What namers that were fitted without them hear in the clips that are not plain speech, by path."""
+        return {path: named(votes.float(), self.labels) for path, votes in self.crossed.items()}
 
     @torch.inference_mode()
     def read(self, pair: tuple[Tensor, Tensor]) -> str:
@@ -194,9 +203,29 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
             fit(bridge, clips, features, labels, words_of(labels, embeddings, pieces))
         for fixed in (bridge.namer.label, bridge.ln_speech, bridge.ln_audio):
             fixed.requires_grad_(False)  # sounds are too few to go on: it would soon know them by heart
+        if llm is not None:
+            trainee.crossed = _crossed(config, bridge, clips, features, labels)
     if llm is not None and not has_lora:
         _match_norm(trainee, embeddings, [features[path] for path in features.some(PROBED_CLIPS)])
     return trainee
+
+
+def _crossed(
+    config: TrainConfig, bridge: Bridge, clips: list[Clip], features: Features, labels: list[str]
+) -> dict[str, Tensor]:
+    """What `crossed` gives, kept beside the run's checkpoints; the stage before may have it too."""
+    wanted = {clip.path for clip in unspoken(clips)}
+    for folder in (config.out, config.start):
+        if folder is not None and (folder / CROSSED).is_file():
+            known = load_file(folder / CROSSED)
+            if wanted <= known.keys():
+                return known
+    heard = crossed(bridge, clips, features, labels)
+    config.out.mkdir(parents=True, exist_ok=True)
+    partial = config.out / f"{CROSSED}.partial"
+    save_file(heard, partial)
+    partial.rename(config.out / CROSSED)
+    return heard
 
 
 def _labels(config: TrainConfig, clips: list[Clip], start: Path | None) -> list[str]:

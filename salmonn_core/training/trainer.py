@@ -72,10 +72,11 @@ class Trainer:
         )
         if not self.sampler.clips:
             raise UserError(f"none of the {len(clips)} clips has a task for stage {config.stage}")
-        trainee = build_trainee(config, clips, self.features)
+        with self.engine.main_process_first():  # the others find what the first one fitted
+            trainee = build_trainee(config, clips, self.features)
         self.optimizer = _optimizer(config, trainee)
         self._resume(trainee)
-        self.sampler.names = trainee.names_heard(self.sampler.clips, self.features)
+        self.sampler.names = trainee.names_heard()
         self.model, self.optimizer = self.engine.prepare(trainee, self.optimizer)
 
     @property

@@ -92,7 +92,7 @@ def crossed(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: S
     for number in range(FOLDS):
         known = [clip for clip in chosen if _fold(_group(clip)) != number]
         weight, bias = _regression(_Spans(bridge, features, known), labels, f"naming without part {number + 1}")
-        namer.label.weight.data, namer.label.bias.data = weight, bias
+        namer.label.weight.data, namer.label.bias.data = weight.expand_as(namer.label.weight), bias
         for clip in sounds:
             parts = [*clip.path.split(JOINED), clip.row.get("background_source")]
             if _fold(next((groups[part] for part in parts if part in groups), _group(clip))) == number:
@@ -139,7 +139,9 @@ class _Spans:
 
 
 def _regression(spans: _Spans, labels: Sequence[str], name: str) -> tuple[Tensor, Tensor]:
-    """Weight (labels, width) and bias (labels,) for spans as they are."""
+    """Weight (labels, width) and bias (labels,) for spans as they are; of no clips nothing is learned."""
+    if not spans.clips:
+        return torch.zeros(len(labels), 1), torch.full((len(labels),), UNLIKELY)
     seen, wanted = spans.draw(), targets(spans.clips, labels)
     centre, spread = seen.mean(dim=0), seen.std(dim=0) + 1e-5
     linear = nn.Linear(len(centre), len(labels))

@@ -1,0 +1,69 @@
+"""What the namer makes of a clip: a few likely labels, and what sounds one after the other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from salmonn_core.namer import SPEECH, Namer, Names, described, moments, named, over_clip
+from salmonn_core.prompts import with_names
+
+LABELS = ("rain", "wind", "dog bark", "music", "bell", "train", "whistle")
+NOTHING = [-9.0] * len(LABELS)
+
+
+def hearing(label: str, strength: float = 2.0) -> list[float]:
+    return [strength if name == label else -9.0 for name in LABELS]
+
+
+def test_only_likely_labels_are_worth_a_name() -> None:
+    logits = torch.tensor([[-9.0, -2.0, 1.0, -1.0, -3.6, 0.5, -9.0]])
+    assert named(logits, LABELS).likely == ("dog bark", "train", "music", "wind")
+    assert not named(torch.tensor([NOTHING]), LABELS)
+    assert not named(torch.zeros(3, 0), ())
+
+
+def test_a_sound_in_a_part_of_the_clip_counts_nearly_as_one_in_all_of_it() -> None:
+    halved = over_clip(torch.tensor([hearing("bell")] * 5 + [NOTHING] * 5))[LABELS.index("bell")]
+    assert halved == pytest.approx(2.0 - 0.69, abs=0.01)
+
+
+def test_sounds_are_told_in_their_order_with_the_speech_between_them() -> None:
+    windows = [hearing("rain")] * 6 + [NOTHING] * 5 + [hearing("bell")] * 6 + [hearing("rain")] * 6
+    assert named(torch.tensor(windows), LABELS).in_order == ("rain", SPEECH, "bell", "rain")
+
+
+def test_what_sounds_for_less_than_a_second_is_no_part_of_the_order() -> None:
+    windows = [hearing("rain")] * 6 + [hearing("wind")] * 2 + [hearing("rain")] * 6
+    assert named(torch.tensor(windows), LABELS).in_order == ("rain",)
+    assert named(torch.tensor([hearing("wind")] * 2), LABELS).in_order == ("wind",)  # unless it is all there is
+
+
+def test_two_clips_one_after_the_other_are_named_as_one() -> None:
+    first, second = Names(("rain", "wind"), ("rain",)), Names(("wind", "bell"), ("rain", "bell"))
+    assert first + second == Names(("rain", "wind", "bell"), ("rain", "bell"))
+
+
+def test_the_prompt_tells_the_order_only_where_there_is_one() -> None:
+    assert with_names("Describe.", Names(("rain", "wind"), ("rain",))) == 'The sounds may be "rain", "wind". Describe.'
+    told = with_names("Describe.", Names(("rain",), ("rain", SPEECH)))
+    assert told == 'The sounds may be "rain". In order: "rain", "speech". Describe.'
+
+
+def test_a_steady_and_a_restless_sound_of_the_same_mean_are_told_apart() -> None:
+    steady = torch.zeros(4, 12, 3)
+    restless = torch.tensor([1.0, -1.0]).repeat(6)[None, :, None].expand(4, 12, 3)
+    apart = (described(moments(restless).mean(dim=0)) - described(moments(steady).mean(dim=0))).unflatten(0, (3, 3))
+    mean, deviation, step = apart.mean(dim=1)
+    assert mean == pytest.approx(0.0)
+    assert deviation == pytest.approx(1.0, abs=0.01)
+    assert step == pytest.approx(2.0)
+
+
+def test_a_window_is_named_with_its_neighbours() -> None:
+    namer = Namer(width=1, labels=1, llm_width=4)
+    torch.nn.init.ones_(namer.label.weight)
+    windows = torch.zeros(40, 12, 1)
+    windows[20] = 5.0
+    logits = namer.logits(windows)[:, 0]
+    assert logits[28] > logits[29] == logits[0]

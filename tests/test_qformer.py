@@ -1,0 +1,70 @@
+"""The window-level Q-Former, alone on each window as in the paper, and with the frames around it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from salmonn_core.bridge import Bridge
+from salmonn_core.config import QFormerConfig
+
+PLAIN = QFormerConfig(
+    hidden_size=24, attention_heads=2, intermediate_size=32, queries=3, window_s=0.08, stride_s=0.08
+)  # windows of 4 frames
+WIDE = replace(PLAIN, context_s=0.08)
+
+
+def bridge(config: QFormerConfig) -> Bridge:
+    torch.manual_seed(0)
+    return Bridge(config, 10, 6, 16).eval()
+
+
+def frames(count: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 10, generator=random), torch.randn(count, 6, generator=random)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+@torch.inference_mode()
+def test_without_context_it_is_transformers_own(overlap: bool) -> None:
+    model = bridge(replace(PLAIN, stride_s=0.04) if overlap else PLAIN)
+    speech, audio = frames(18)
+    windows = model.windows(model.join(speech, audio))
+    queries = model.query_tokens.expand(len(windows), -1, -1)
+    theirs = model.qformer(query_embeds=queries, encoder_hidden_states=windows).last_hidden_state
+    torch.testing.assert_close(model(speech, audio), model.projection(theirs).flatten(0, 1), atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_context_changes_neither_how_many_tokens_there_are_nor_where() -> None:
+    speech, audio = frames(18)
+    assert len(bridge(WIDE)(speech, audio)) == len(bridge(PLAIN)(speech, audio)) == 4 * 3
+
+
+@torch.inference_mode()
+def test_a_window_hears_its_neighbours_and_nothing_further_away() -> None:
+    model = bridge(WIDE)
+    speech, audio = frames(20)
+    changed = speech.clone()
+    changed[16:] *= -1.0  # the last of five windows
+    moved = (model(speech, audio) - model(changed, audio)).abs().amax(dim=1).unflatten(0, (5, 3)).amax(dim=1)
+    assert (moved > 1e-6).tolist() == [False, False, False, True, True]
+
+
+@torch.inference_mode()
+def test_clips_that_are_heard_together_do_not_hear_each_other() -> None:
+    model = bridge(WIDE)
+    first, second = frames(18), frames(11, seed=2)
+    together = model.forward_batch([first[0], second[0]], [first[1], second[1]])
+    torch.testing.assert_close(together[0], model(*first), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(together[1], model(*second), atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_new_model_listens_mostly_to_the_window_itself() -> None:
+    places = bridge(WIDE).places
+    assert places is not None
+    share = places.preference[0, 0, 0].softmax(dim=-1)[4:8].sum()
+    assert 0.9 < share < 0.95

@@ -58,11 +58,18 @@ def test_sounds_are_named_and_speech_is_not(model):
     def names(file):
         return model.encode(read_audio(EXAMPLES / file)).names
 
-    assert "bell" in names("bell.flac")
-    assert names("drums.flac")[0] == "music"
-    assert names("say-your-name.wav") == names("please-try-later.wav") == ()
+    assert "bell" in names("bell.flac").likely
+    assert names("drums.flac").likely[0] == "music"
+    assert not names("say-your-name.wav").likely
+    assert not names("please-try-later.wav").likely
     bell, drums = (model.encode(read_audio(EXAMPLES / file)) for file in ("bell.flac", "drums.flac"))
-    assert model.join([bell, drums]).names == tuple(dict.fromkeys((*bell.names, *drums.names)))
+    assert model.join([bell, drums]).names == bell.names + drums.names
+
+
+def test_sounds_and_speech_are_told_in_their_order(model):
+    bell, speech = (read_audio(EXAMPLES / file) for file in ("bell.flac", "say-your-name.wav"))
+    assert model.encode(np.concatenate((bell, speech))).names.in_order[0] == "bell"
+    assert model.encode(np.concatenate((bell, speech))).names.in_order[-1] == "speech"
 
 
 @needs_shared

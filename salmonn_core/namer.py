@@ -20,7 +20,7 @@ from torch import Tensor, nn
 # many that are a little possible, as in noisy speech, must not add up: read by themselves, the tokens would be blurred.
 DOUBT, UNHEARD = 2.0, 0.35
 MOST_NAMES, WORTH_NAMING = 6, -3.5  # a piece of music has its kind, tempo, key and instruments
-SOUNDING = -2.1  # the best logit of a window is above it in nine of ten of sounds, and below in nearly all of speech
+SOUNDING = -2.6  # the best logit of a window is mostly above it in sounds and below it in speech
 AROUND = 8  # windows before and after one that help to name what sounds in it; a single one is right less often
 LASTING = 4  # windows, about a second: what sounds for less is no part of what was heard one after the other
 SPEECH = "speech"

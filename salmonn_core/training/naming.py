@@ -25,6 +25,7 @@ from salmonn_core.training.pieces import Pieces
 
 EPOCHS, BATCH, RATE, DECAY, DROPOUT = 150, 256, 2e-3, 0.1, 0.3
 FOLDS = 5
+MIXED, SHARES = 0.6, (0.25, 0.75)  # how often a span is of two clips, and how much of it is of the first
 UNLIKELY = -4.0  # where the logits start
 COUNTEREXAMPLES = 0.6  # clips of speech for each clip with labels
 LOUDNESS = 2.0  # of the words that a logit of one adds to a token; tokens are about 3.2 long
@@ -72,7 +73,7 @@ def fit(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: Seque
     """
     if bridge.namer is None:
         raise ValueError("this bridge has no namer")
-    weight, bias = _regression(_Spans(bridge, features, _chosen(clips)), labels, "naming")
+    weight, bias = _regression(_Spans(bridge, features, _chosen(clips), labels), labels, "naming")
     with torch.no_grad():
         bridge.namer.label.weight.copy_(weight)
         bridge.namer.label.bias.copy_(bias)
@@ -91,7 +92,7 @@ def crossed(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: S
     groups = {key: _group(clip) for clip in chosen if labels_of(clip) for key in (clip.path, clip.row.get("source"))}
     for number in range(FOLDS):
         known = [clip for clip in chosen if _fold(_group(clip)) != number]
-        weight, bias = _regression(_Spans(bridge, features, known), labels, f"naming without part {number + 1}")
+        weight, bias = _regression(_Spans(bridge, features, known, labels), labels, f"naming without part {number + 1}")
         namer.label.weight.data, namer.label.bias.data = weight.expand_as(namer.label.weight), bias
         for clip in sounds:
             parts = [*clip.path.split(JOINED), clip.row.get("background_source")]
@@ -118,17 +119,31 @@ def _chosen(clips: Sequence[Clip]) -> list[Clip]:
 
 
 class _Spans:
-    """Random spans of some clips, described."""
+    """Random spans of some clips, often of two at once: one sound follows another, or someone speaks over it."""
 
-    def __init__(self, bridge: Bridge, features: Features, clips: Sequence[Clip]) -> None:
-        self.clips, self._rng = clips, random.Random("spans")
+    def __init__(self, bridge: Bridge, features: Features, clips: Sequence[Clip], labels: Sequence[str]) -> None:
+        self._rng = random.Random("spans")
+        self._wanted = targets(clips, labels)
         with torch.inference_mode():
             measured = [moments(bridge.windows(bridge.join(*features[clip.path]))) for clip in clips]
             self._sums = [F.pad(each.cumsum(dim=0), (0, 0, 0, 0, 1, 0)) for each in measured]
 
-    def draw(self) -> Tensor:
-        """One span of each clip, (clips, width)."""
-        return described(torch.stack([self._span(total) for total in self._sums]))
+    def __len__(self) -> int:
+        return len(self._sums)
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """A span of each clip, described, (clips, width), and the labels of what is in it, (clips, labels)."""
+        spans = torch.stack([self._span(total) for total in self._sums])
+        other = torch.tensor(self._rng.sample(range(len(self)), len(self)))
+        share = torch.tensor([self._share() for _ in self._sums])
+        # The moments of two sounds are those of each in its share: nothing has to be computed again.
+        spans = torch.lerp(spans[other], spans, share[:, None, None])
+        both = (share < 1.0)[:, None] * self._wanted[other]
+        return described(spans), torch.maximum(self._wanted, both)
+
+    def _share(self) -> float:
+        """How much of a span is of the clip itself."""
+        return self._rng.uniform(*SHARES) if self._rng.random() < MIXED else 1.0
 
     def _span(self, total: Tensor) -> Tensor:
         """The moments of some windows in a row, from one to all of them, given their running sum."""
@@ -140,9 +155,9 @@ class _Spans:
 
 def _regression(spans: _Spans, labels: Sequence[str], name: str) -> tuple[Tensor, Tensor]:
     """Weight (labels, width) and bias (labels,) for spans as they are; of no clips nothing is learned."""
-    if not spans.clips:
+    if not len(spans):
         return torch.zeros(len(labels), 1), torch.full((len(labels),), UNLIKELY)
-    seen, wanted = spans.draw(), targets(spans.clips, labels)
+    seen, _ = spans.draw()
     centre, spread = seen.mean(dim=0), seen.std(dim=0) + 1e-5
     linear = nn.Linear(len(centre), len(labels))
     nn.init.zeros_(linear.weight)
@@ -151,7 +166,8 @@ def _regression(spans: _Spans, labels: Sequence[str], name: str) -> tuple[Tensor
     cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     rng = random.Random(name)
     for _ in tqdm(range(EPOCHS), desc=name):
-        now = (spans.draw() - centre) / spread
+        seen, wanted = spans.draw()
+        now = (seen - centre) / spread
         for rows in torch.tensor(rng.sample(range(len(now)), len(now))).split(BATCH):
             logits = linear(F.dropout(now[rows], DROPOUT))
             loss = F.binary_cross_entropy_with_logits(logits, wanted[rows], reduction="none").sum(dim=1).mean()

@@ -93,20 +93,13 @@ def test_two_processes_have_the_losses_of_one(toys, aligned):
     one = run(toys, "one-process", **more)
     config = toys["folder"] / "two.yaml"
     config.write_text(yaml.safe_dump(settings(toys, "two-processes", **more)))
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "salmonn_core.training", "train", "--config", str(config)]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    on_cpus = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, cwd=ROOT, env=on_cpus, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+    state = json.loads((toys["folder"] / "two-processes/step-00000003/state.json").read_text())
+    assert state["processes"] == 2
     assert losses(toys["folder"] / "two-processes") == pytest.approx(losses(one), rel=1e-4)
 
 

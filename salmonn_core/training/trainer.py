@@ -239,6 +239,7 @@ class Trainer:
             "epoch": self.sampler.epoch,
             "position": self.sampler.position,
             "spent_s": self.spent_s,
+            "processes": self.engine.num_processes,
             "config": self.config.model_dump(mode="json"),
         }
         tensors = optimizer_tensors(self.optimizer)

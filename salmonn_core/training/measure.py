@@ -26,6 +26,7 @@ class Question:
     reading_weight: float = 0.0
     words_first: bool = False
     names_first: bool = False
+    repetition_penalty: float = 1.0
 
     @property
     def options(self) -> dict[str, Any]:
@@ -82,10 +83,15 @@ class Measure:
     marks: Callable[[Clip, str], Iterator[Mark]]
 
 
-def _asks(task: str, limit: int, pattern: str | None = None, names_first: bool = False) -> Callable[[Clip], Question]:
+def _asks(
+    task: str, limit: int, pattern: str | None = None, names_first: bool = False, penalty: float = 1.0
+) -> Callable[[Clip], Question]:
+    """Args: penalty: of the skill for the task; without it a greedy answer goes round in circles."""
+
     def question(clip: Clip) -> Question:
         own = clip.row.get("Q") if clip.task == task else None
-        return Question(str(own or INSTRUCTIONS[task][0]), limit, pattern, names_first=names_first)
+        asked = str(own or INSTRUCTIONS[task][0])
+        return Question(asked, limit, pattern, names_first=names_first, repetition_penalty=penalty)
 
     return question
 
@@ -187,7 +193,8 @@ def _spoken_question(clip: Clip) -> Question:
     # A question that the manifest asks is about what is heard, mostly sounds; one that is spoken, about its words.
     asked = clip.row.get("Q")
     about_words = asked is None or about_a_word(str(asked))
-    return replace(_asks("QA", 64)(clip), words_first=about_words, names_first=not about_words)
+    penalty = 1.1 if asked is None else 1.0
+    return replace(_asks("QA", 64, penalty=penalty)(clip), words_first=about_words, names_first=not about_words)
 
 
 def _answered(clip: Clip, answer: str) -> Iterator[Mark]:
@@ -223,14 +230,14 @@ MEASURES = {
     "label": Measure(_is_labelled, _asks("label", 16, names_first=True), _labelled),
     "music_description": Measure(
         lambda c: c.kind == "music" and (_instruments(c) or c.row.get("tempo")),
-        _asks("music_description", 64, names_first=True),
+        _asks("music_description", 60, names_first=True, penalty=1.1),
         _music,
     ),
     "kind": Measure(lambda c: c.row.get("kind"), _asks("kind", 4, "(speech|sound|music)"), _kind),
     "slots": Measure(lambda c: c.row.get("slots"), _slot_question, _slots),
     "unseen": Measure(lambda c: c.kind == "speech" and unseen_schema(c)[0], _unseen_question, _unseen),
     "QA": Measure(lambda c: c.row.get("answer") or c.task in ("QA", "co_reasoning"), _spoken_question, _answered),
-    "story": Measure(_is_labelled, _asks("story", 120, names_first=True), _told),
+    "story": Measure(_is_labelled, _asks("story", 120, names_first=True, penalty=1.15), _told),
     "other": Measure(_other, _other_question, _exact),
 }
 

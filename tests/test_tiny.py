@@ -41,7 +41,7 @@ def test_it_hears_real_voices_it_was_not_trained_on(model):
         plain(model.ask(SHARED / "data/dev" / row["path"], "Transcribe the speech.", limit)) for row, limit in asked
     ]
     rate = word_error_rate([(row["text"], text) for row, text in zip(rows, heard, strict=True)])
-    assert rate < 0.58  # 50 % when the second checkpoint was shipped
+    assert rate < 0.58  # the LLM alone: 50 % when the second checkpoint was shipped
 
 
 def test_the_example_is_transcribed(model):
@@ -66,10 +66,10 @@ def test_sounds_are_named_and_speech_is_not(model):
     assert model.join([bell, drums]).names == bell.names + drums.names
 
 
-def test_sounds_and_speech_are_told_in_their_order(model):
-    bell, speech = (read_audio(EXAMPLES / file) for file in ("bell.flac", "say-your-name.wav"))
-    assert model.encode(np.concatenate((bell, speech))).names.in_order[0] == "bell"
-    assert model.encode(np.concatenate((bell, speech))).names.in_order[-1] == "speech"
+def test_words_and_what_sounds_after_them_are_told_in_their_order(model):
+    speech, drums = (read_audio(EXAMPLES / file) for file in ("say-your-name.wav", "drums.flac"))
+    first, *_, last = model.encode(np.concatenate((speech, drums))).names.in_order
+    assert first == "speech" != last
 
 
 @needs_shared

@@ -15,7 +15,7 @@ from assistant.profile import load
 
 EXAMPLES = (
     ("please-try-later.wav", "transcribe"),
-    ("drums.flac", "describe"),
+    ("bell.flac", "describe"),
 )
 
 

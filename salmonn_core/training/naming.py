@@ -158,7 +158,7 @@ def _regression(spans: _Spans, labels: Sequence[str], name: str) -> tuple[Tensor
     if not len(spans):
         return torch.zeros(len(labels), 1), torch.full((len(labels),), UNLIKELY)
     seen, _ = spans.draw()
-    centre, spread = seen.mean(dim=0), seen.std(dim=0) + 1e-5
+    centre, spread = seen.mean(dim=0), seen.std(dim=0, correction=0) + 1e-5
     linear = nn.Linear(len(centre), len(labels))
     nn.init.zeros_(linear.weight)
     nn.init.constant_(linear.bias, UNLIKELY)

@@ -41,10 +41,10 @@ class Property(BaseModel):
     title: str = ""
     description: str = ""
 
-    @property
-    def pattern(self) -> str:
-        """A regular expression of the values that the model may say."""
-        return "|".join(re.escape(json.dumps(value)) for value in self.enum) or PATTERNS[self.type]
+    def values(self, text: str) -> str:
+        """A regular expression of the values that the model may say, given that of a free text."""
+        patterns = PATTERNS | {"string": text}
+        return "|".join(re.escape(json.dumps(value)) for value in self.enum) or patterns[self.type]
 
     def value(self, said: Any) -> Any:
         """The typed value, or None if what was said is none."""
@@ -89,12 +89,15 @@ class Schema(BaseModel):
     @property
     def pattern(self) -> str:
         """A regular expression that exactly the records of this schema match."""
-        pairs = (f'"{re.escape(name)}": ({field.pattern}|null)' for name, field in self.properties.items())
-        return r"\{" + ", ".join(pairs) + r"\}"
+        return self._records(PATTERNS["string"])
 
     def quoting(self, words: str) -> str:
         """The same with texts that are quotes of what was written down."""
-        return self.pattern.replace(PATTERNS["string"], f'"{quotable(words)}"')
+        return self._records(f'"{quotable(words)}"')
+
+    def _records(self, text: str) -> str:
+        pairs = (f'"{re.escape(name)}": ({field.values(text)}|null)' for name, field in self.properties.items())
+        return r"\{" + ", ".join(pairs) + r"\}"
 
     def only(self, names: Iterable[str]) -> Schema:
         """The part of it with these fields."""

@@ -37,6 +37,11 @@ class BeatsConfig:
     post_extract_proj: bool = True  # the reference leaves it out where both widths are equal
 
 
+def _frames(seconds: float) -> int:
+    """round(1500 x seconds / 30), half to even, as in the reference."""
+    return round(FRAME_RATE * MAX_SECONDS * seconds / MAX_SECONDS)
+
+
 @dataclass(frozen=True)
 class QFormerConfig:
     """The window-level Q-Former (paper, section 3.1)."""
@@ -52,16 +57,21 @@ class QFormerConfig:
 
     @property
     def window_frames(self) -> int:
-        """round(1500 x seconds / 30), half to even, as in the reference: 0.333333 s is 17 frames."""
-        return round(FRAME_RATE * MAX_SECONDS * self.window_s / MAX_SECONDS)
+        """0.333333 s is 17 frames."""
+        return _frames(self.window_s)
 
     @property
     def stride_frames(self) -> int:
-        return round(FRAME_RATE * MAX_SECONDS * self.stride_s / MAX_SECONDS)
+        return _frames(self.stride_s)
 
     @property
     def context_frames(self) -> int:
-        return round(FRAME_RATE * MAX_SECONDS * self.context_s / MAX_SECONDS)
+        return _frames(self.context_s)
+
+    @property
+    def heard_frames(self) -> int:
+        """Of a window and the context on both its sides."""
+        return self.window_frames + 2 * self.context_frames
 
     def audio_tokens(self, frames: int) -> int:
         """Audio tokens that so many encoder frames give; a last partial window is dropped."""

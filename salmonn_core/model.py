@@ -160,7 +160,7 @@ class Salmonn:
         """Several clips one after the other, as one; together they should be no longer than 30 s."""
         names = sum((part.names for part in parts), Names())
         seconds = sum(part.seconds for part in parts)
-        tokens, spoken = (torch.cat([getattr(part, kind) for part in parts]) for kind in ("tokens", "spoken"))
+        tokens, spoken = torch.cat([part.tokens for part in parts]), torch.cat([part.spoken for part in parts])
         return AudioTokens(tokens, spoken, seconds, names=names)
 
     def ids(self, text: str) -> Tensor:

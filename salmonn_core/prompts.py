@@ -131,7 +131,7 @@ def with_transcript(instruction: str, words: str) -> str:
 
 def quotable(words: str) -> str:
     """A regular expression of what can be quoted from a transcript: any few words of it in a row."""
-    said = re.sub(r'["\\\\]', "", words).split()
+    said = re.sub(r'["\\]', "", words).split()
     every = {" ".join(said[i:j]) for i in range(len(said)) for j in range(i + 1, min(len(said), i + LONGEST_RUN) + 1)}
     # Without any words nothing can be quoted: a group that matches nothing, not even the empty text.
     return f"({'|'.join(map(re.escape, sorted(every)))})" if every else "((?!))"

@@ -43,17 +43,22 @@ class Places(nn.Module):
 
     def __init__(self, config: QFormerConfig) -> None:
         super().__init__()
-        context, window = config.context_frames, config.window_frames
-        self.context, self.window, self.stride = context, window, config.stride_frames
-        preference = torch.zeros(config.layers, config.attention_heads, config.queries, 2 * context + window)
-        preference[..., :context] = preference[..., context + window :] = FAR
+        self.config = config
+        preference = torch.full((config.layers, config.attention_heads, config.queries, config.heard_frames), FAR)
+        preference[..., config.context_frames :][..., : config.window_frames] = 0.0
         self.preference = nn.Parameter(preference)
 
     def preferred(self, clips: Sequence[Tensor]) -> list[Tensor]:
         """By layer (windows, heads, queries, places): minus infinity outside of each window's clip."""
-        marks = [F.pad(clip.new_zeros(len(clip)), (self.context, self.context), value=-math.inf) for clip in clips]
-        inside = torch.cat([mark.unfold(0, 2 * self.context + self.window, self.stride) for mark in marks])
-        return [layer + inside[:, None, None] for layer in self.preference]
+        inside = _cut([clip.new_zeros(len(clip), 1) for clip in clips], self.config, -math.inf)
+        return [layer + inside[:, None] for layer in self.preference]
+
+
+def _cut(clips: Sequence[Tensor], config: QFormerConfig, outside: float) -> Tensor:
+    """Frames of some clips, (frames, width) each, in windows with their context: (windows, width, places)."""
+    context = (0, 0, config.context_frames, config.context_frames)
+    padded = [F.pad(clip, context, value=outside) for clip in clips]
+    return torch.cat([clip.unfold(0, config.heard_frames, config.stride_frames) for clip in padded])
 
 
 def listen(
@@ -89,10 +94,8 @@ def _attend(
 
     def of_windows(linear: nn.Linear) -> Tensor:
         """(windows, heads, places, head_dim)"""
-        context, length = config.context_frames, 2 * config.context_frames + config.window_frames
-        frames = [F.pad(linear(clip), (0, 0, context, context)) for clip in clips]
-        windows = torch.cat([clip.unfold(0, length, config.stride_frames) for clip in frames])
-        return windows.view(len(windows), heads, head_dim, length).transpose(2, 3)
+        windows = _cut([linear(clip) for clip in clips], config, 0.0)
+        return windows.unflatten(1, (heads, head_dim)).transpose(2, 3)
 
     keys, values = of_windows(attention.key), of_windows(attention.value)
     query = attention.query(x).view(len(x), -1, heads, head_dim).transpose(1, 2).expand(len(keys), -1, -1, -1)

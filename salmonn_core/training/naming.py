@@ -10,7 +10,7 @@ blindly. So what the LLM hears of a clip while it learns comes from a namer that
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +73,8 @@ def fit(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: Seque
     """
     if bridge.namer is None:
         raise ValueError("this bridge has no namer")
-    weight, bias = _regression(_Spans(bridge, features, _chosen(clips), labels), labels, "naming")
+    chosen = _chosen(clips)
+    weight, bias = _regression(_Spans(_running_sums(bridge, features, chosen), targets(chosen, labels)), "naming")
     with torch.no_grad():
         bridge.namer.label.weight.copy_(weight)
         bridge.namer.label.bias.copy_(bias)
@@ -87,19 +88,33 @@ def crossed(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: S
     """
     namer = Namer(bridge.ln_speech.normalized_shape[0] + bridge.ln_audio.normalized_shape[0], len(labels), 1)
     chosen = _chosen(clips)
-    heard: dict[str, Tensor] = {}
-    sounds = unspoken(clips)
+    sums, wanted = _running_sums(bridge, features, chosen), targets(chosen, labels)
+    folds = [_fold(_group(clip)) for clip in chosen]
     groups = {key: _group(clip) for clip in chosen if labels_of(clip) for key in (clip.path, clip.row.get("source"))}
+    sounds = [(clip, _fold(_first_group(clip, groups))) for clip in unspoken(clips)]
+    heard: dict[str, Tensor] = {}
     for number in range(FOLDS):
-        known = [clip for clip in chosen if _fold(_group(clip)) != number]
-        weight, bias = _regression(_Spans(bridge, features, known, labels), labels, f"naming without part {number + 1}")
+        known = [row for row, fold in enumerate(folds) if fold != number]
+        spans = _Spans([sums[row] for row in known], wanted[known])
+        weight, bias = _regression(spans, f"naming without part {number + 1}")
         namer.label.weight.data, namer.label.bias.data = weight.expand_as(namer.label.weight), bias
-        for clip in sounds:
-            parts = [*clip.path.split(JOINED), clip.row.get("background_source")]
-            if _fold(next((groups[part] for part in parts if part in groups), _group(clip))) == number:
-                with torch.inference_mode():
-                    heard[clip.path] = namer.logits(bridge.windows(bridge.join(*features[clip.path]))).half()
+        with torch.inference_mode():
+            for clip in (clip for clip, fold in sounds if fold == number):
+                heard[clip.path] = namer.logits(bridge.windows(bridge.join(*features[clip.path]))).half()
     return heard
+
+
+def _first_group(clip: Clip, groups: Mapping[object, str]) -> str:
+    """The group of the first sound that a clip is made of."""
+    parts = [*clip.path.split(JOINED), clip.row.get("background_source")]
+    return next((groups[part] for part in parts if part in groups), _group(clip))
+
+
+@torch.inference_mode()
+def _running_sums(bridge: Bridge, features: Features, clips: Sequence[Clip]) -> list[Tensor]:
+    """Of each clip's moments over its windows, (windows + 1, 3, width): those of any span are a difference of two."""
+    measured = [moments(bridge.windows(bridge.join(*features[clip.path]))) for clip in clips]
+    return [F.pad(each.cumsum(dim=0), (0, 0, 0, 0, 1, 0)) for each in measured]
 
 
 def _group(clip: Clip) -> str:
@@ -121,12 +136,11 @@ def _chosen(clips: Sequence[Clip]) -> list[Clip]:
 class _Spans:
     """Random spans of some clips, often of two at once: one sound follows another, or someone speaks over it."""
 
-    def __init__(self, bridge: Bridge, features: Features, clips: Sequence[Clip], labels: Sequence[str]) -> None:
+    def __init__(self, sums: Sequence[Tensor], wanted: Tensor) -> None:
+        """Args: sums: of `_running_sums`; wanted: (clips, labels) of `targets`."""
+        self._sums, self._wanted = sums, wanted
+        self.labels = wanted.shape[1]
         self._rng = random.Random("spans")
-        self._wanted = targets(clips, labels)
-        with torch.inference_mode():
-            measured = [moments(bridge.windows(bridge.join(*features[clip.path]))) for clip in clips]
-            self._sums = [F.pad(each.cumsum(dim=0), (0, 0, 0, 0, 1, 0)) for each in measured]
 
     def __len__(self) -> int:
         return len(self._sums)
@@ -153,13 +167,13 @@ class _Spans:
         return (total[start + length] - total[start]) / length
 
 
-def _regression(spans: _Spans, labels: Sequence[str], name: str) -> tuple[Tensor, Tensor]:
+def _regression(spans: _Spans, name: str) -> tuple[Tensor, Tensor]:
     """Weight (labels, width) and bias (labels,) for spans as they are; of no clips nothing is learned."""
     if not len(spans):
-        return torch.zeros(len(labels), 1), torch.full((len(labels),), UNLIKELY)
+        return torch.zeros(spans.labels, 1), torch.full((spans.labels,), UNLIKELY)
     seen, _ = spans.draw()
     centre, spread = seen.mean(dim=0), seen.std(dim=0, correction=0) + 1e-5
-    linear = nn.Linear(len(centre), len(labels))
+    linear = nn.Linear(len(centre), spans.labels)
     nn.init.zeros_(linear.weight)
     nn.init.constant_(linear.bias, UNLIKELY)
     optimizer = torch.optim.AdamW(linear.parameters(), lr=RATE, weight_decay=DECAY)

@@ -44,6 +44,10 @@ def _seconds(row: Row) -> float:
     return float(row["duration_s"])  # type: ignore[arg-type]
 
 
+def _kind(row: Row) -> str:
+    return str(row.get("kind") or "speech")
+
+
 def voice_gender(row: Row) -> str | None:
     """`man` or `woman` of a synthetic voice; None where it is not known, or is a mixture of both."""
     name = str(row.get("speaker") or "").partition(":")[2]
@@ -114,7 +118,7 @@ def usable(rows: Sequence[Row], speech: bool) -> list[Row]:
 def scene(speech: Sequence[Row], sounds: Sequence[Row], rng: random.Random, number: int) -> Row:
     """The manifest's entry of one scene; the kinds of question take turns."""
     parts, question, answer = MAKERS[number % len(MAKERS)](speech, sounds, rng)
-    kinds = {str(p.get("kind") or "speech") for p in parts}
+    kinds = {_kind(p) for p in parts}
     entry: Row = {
         "path": str(parts[0]["path"]),
         "text": answer,
@@ -124,7 +128,7 @@ def scene(speech: Sequence[Row], sounds: Sequence[Row], rng: random.Random, numb
         "source": " + ".join(str(p.get("source")) for p in parts),
         "license": " + ".join(sorted({str(p.get("license")) for p in parts})),
     }
-    if said := " ".join(str(p["text"]) for p in parts if str(p.get("kind") or "speech") == "speech"):
+    if said := " ".join(str(p["text"]) for p in parts if _kind(p) == "speech"):
         entry["said"] = said
     if len(parts) > 1:
         entry["expand_wav"] = [str(p["path"]) for p in parts[1:]]

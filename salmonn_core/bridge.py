@@ -90,25 +90,35 @@ class Bridge(nn.Module):
         return [heard.tokens for heard in self.hear(speech, audio)]
 
     def hear(
-        self, speech: list[Tensor], audio: list[Tensor], votes: Sequence[Tensor | None] | None = None
+        self,
+        speech: list[Tensor],
+        audio: list[Tensor],
+        votes: Sequence[Tensor | None] | None = None,
+        naming: bool = True,
     ) -> list[Heard]:
         """As `forward_batch`, with what the reader reads and what the namer says of each clip.
 
         Args:
             votes: of some clips, (windows, labels) logits that stand for the namer's own.
+            naming: whether the namer is asked; without it the tokens are those that the reader reads.
         """
         clips = [self.join(s, a) for s, a in zip(speech, audio, strict=True)]
         cut = [self.windows(clip) for clip in clips]
         tokens = self.tokens(clips).split([len(windows) for windows in cut])
+        if self.namer is None or not naming:
+            return [_unnamed(clip) for clip in tokens]
         given = votes or [None] * len(clips)
-        return [self._name(*of_clip) for of_clip in zip(tokens, cut, given, strict=True)]
+        return [_named(self.namer, *of_clip) for of_clip in zip(tokens, cut, given, strict=True)]
 
-    def _name(self, tokens: Tensor, windows: Tensor, votes: Tensor | None) -> Heard:
-        spoken = tokens.flatten(0, 1)
-        if self.namer is None:
-            return Heard(spoken, spoken, tokens.new_zeros(len(tokens), 0))
-        votes = self.namer.logits(windows) if votes is None else votes
-        return Heard((tokens + self.namer(votes)).flatten(0, 1), spoken, votes)
+
+def _unnamed(tokens: Tensor) -> Heard:
+    spoken = tokens.flatten(0, 1)
+    return Heard(spoken, spoken, tokens.new_zeros(len(tokens), 0))
+
+
+def _named(namer: Namer, tokens: Tensor, windows: Tensor, votes: Tensor | None) -> Heard:
+    votes = namer.logits(windows) if votes is None else votes
+    return Heard((tokens + namer(votes)).flatten(0, 1), tokens.flatten(0, 1), votes)
 
 
 def pad_tokens(tokens: list[Tensor]) -> Tensor:

@@ -30,7 +30,8 @@ from salmonn_core.prompts import (
     with_names,
     with_transcript,
 )
-from salmonn_core.reading import Guide, Reader, Spelling
+from salmonn_core.reading import Guide, Reader
+from salmonn_core.spelling import Spelling
 from salmonn_core.whisper import encode_whisper, log_mel
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ class Salmonn:
     def _guide(self, audio: AudioTokens | None, options: GenerationOptions) -> Guide | None:
         if not options.reading_weight or self.reader is None or audio is None:
             return None
-        self._spelling = self._spelling or Spelling(self.reader, self.tokenizer)
+        self._spelling = self._spelling or Spelling(self.reader.tokens, self.tokenizer)
         with torch.inference_mode():
             return Guide(self.reader(audio.spoken), self._spelling, options.reading_weight)
 

@@ -8,12 +8,13 @@ greedily), they stop it from running on, skipping or making up what nobody said.
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from salmonn_core.spelling import Spelling
 
 FLOOR = (
     -14.0
@@ -21,7 +22,6 @@ FLOOR = (
 HEARD = -5.0  # a token is worth trying where some audio token gives it at least this
 CANDIDATES = 20  # the LLM's likeliest tokens, tried beside those that were heard
 IMPOSSIBLE = -1e9
-SPACE = "\u0120"  # how byte-level tokenizers write a word's leading space
 
 
 class Reader(nn.Module):
@@ -55,27 +55,6 @@ class Reader(nn.Module):
         return [self.tokens[c - 1] for i, c in enumerate(best) if c and (i == 0 or best[i - 1] != c)]
 
 
-class Spelling:
-    """Which class of a reader an LLM's token is, at the start of an answer and inside it.
-
-    The reader knows words as inside a sentence, with their space; an answer's first word has none.
-    """
-
-    def __init__(self, reader: Reader, tokenizer: Any) -> None:
-        self.end: int = tokenizer.eos_token_id
-        self._inside = torch.zeros(len(tokenizer), dtype=torch.long)
-        self._inside[reader.tokens] = torch.arange(1, len(reader.tokens) + 1)
-        known = tokenizer.get_vocab()
-        spaced = [(known[text[1:]], id_) for text, id_ in known.items() if text.startswith(SPACE) and text[1:] in known]
-        bare, within = torch.tensor(spaced, dtype=torch.long).reshape(-1, 2).T
-        self._first = self._inside.clone()
-        self._first[bare], self._first[within] = self._inside[within], 0
-
-    def classes(self, at_start: bool) -> Tensor:
-        """(vocabulary,) class of each token; 0 where it has none."""
-        return self._first if at_start else self._inside
-
-
 class Guide:
     """Scores of the next token by the LLM and the audio tokens together, for one answer.
 
@@ -85,16 +64,13 @@ class Guide:
     """
 
     def __init__(self, log_probs: Tensor, spelling: Spelling, weight: float) -> None:
-        self._log_probs = log_probs.float().cpu().clamp_min(FLOOR)
+        self._log_probs = log_probs.double().cpu().clamp_min(FLOOR)
         self._spelling, self._weight = spelling, weight
-        heard = torch.zeros(log_probs.shape[-1], dtype=torch.bool)
-        heard[1:] = self._log_probs[:, 1:].amax(dim=0) > HEARD
-        self._worth_trying = [heard[spelling.classes(first)].nonzero().flatten() for first in (False, True)]
-        # Log-probability of having read the answer so far by each audio token, the last one read or a blank.
-        self._read = torch.full((len(log_probs),), IMPOSSIBLE)
-        self._blank = self._log_probs[:, 0].cumsum(0)
-        self._before_any = 0.0  # of having read it before the first audio token: certain for the empty answer
-        self._score, self._last, self._length = 0.0, -1, 0
+        heard = self._log_probs.amax(dim=0) > HEARD
+        heard[0] = True  # after a token's last class
+        tables = (spelling.classes(first) for first in (False, True))
+        self._worth_trying = [(heard[table].all(dim=1) & (table[:, 0] > 0)).nonzero().flatten() for table in tables]
+        self._path, self._score, self._length = nothing_read(self._log_probs), 0.0, 0
 
     def __call__(self, logits: Tensor, so_far: list[int]) -> Tensor:
         """The joint scores of all tokens, (vocabulary,): minus infinity where neither side likes them.
@@ -109,53 +85,85 @@ class Guide:
         tried = torch.cat((likely, self._worth_trying[not self._length])).unique()
         read = self._scores(tried) - self._score
         joint = torch.full_like(logits, -torch.inf)
-        joint[tried] = (1.0 - self._weight) * logits.log_softmax(-1)[tried] + self._weight * read.to(logits.device)
+        joint[tried] = (1.0 - self._weight) * logits.log_softmax(-1)[tried] + self._weight * read.to(logits)
         return joint
 
     def _scores(self, tokens: Tensor) -> Tensor:
         """Log-probability that the clip begins with the answer so far and each of some tokens."""
         classes = self._spelling.classes(not self._length)[tokens]
-        scores = torch.full((len(tokens),), self._score + FLOOR)
-        known = classes > 0
-        scores[known] = self._begins_with(classes[known])
-        scores[tokens == self._spelling.end] = torch.logaddexp(self._read[-1], self._blank[-1])
-        return scores
-
-    def _begins_with(self, classes: Tensor) -> Tensor:
-        reached = _shifted(torch.logaddexp(self._read, self._blank), self._before_any)
-        emitted = self._log_probs[:, classes]
-        scores = (reached[:, None] + emitted).logsumexp(dim=0)
-        same = classes == self._last  # a repeated token needs a blank between
-        if same.any():
-            after_blank = _shifted(self._blank, self._before_any)
-            scores[same] = (after_blank[:, None] + emitted[:, same]).logsumexp(dim=0)
+        scores = torch.full((len(tokens),), self._score + FLOOR, dtype=torch.double)
+        known = (classes[:, 0] > 0).nonzero().flatten()
+        scores[known] = self._path.begins_with(self._log_probs, classes[known, 0])
+        path = self._path
+        for place in range(1, classes.shape[1]):
+            longer = classes[known, place] > 0
+            if not longer.any():
+                break
+            path = path.then(self._log_probs, classes[known, place - 1]).of(longer)
+            known = known[longer]
+            scores[known] = path.begins_with(self._log_probs, classes[known, place])
+        scores[tokens == self._spelling.end] = self._path.ends()
         return scores
 
     def _take(self, token: int) -> None:
-        """Move on by one token; one that the reader does not know leaves its place as it is."""
-        found = int(self._spelling.classes(not self._length)[token])
+        """Move on by one token; one that cannot be spelled leaves its place as it is."""
+        classes = self._spelling.classes(not self._length)[token]
         self._length += 1
-        if not found:
-            return
-        self._score = float(self._begins_with(torch.tensor([found])))
-        came_from = self._blank if found == self._last else torch.logaddexp(self._read, self._blank)
-        arriving = _shifted(came_from, self._before_any).tolist()
-        emitted, blank = self._log_probs[:, found].tolist(), self._log_probs[:, 0].tolist()
-        read, rest, reads, rests = IMPOSSIBLE, IMPOSSIBLE, [], []
-        for arrived, here, nothing in zip(arriving, emitted, blank, strict=True):
-            read, rest = _add(read, arrived) + here, _add(rest, read) + nothing
-            reads.append(read)
-            rests.append(rest)
-        self._read, self._blank = torch.tensor(reads), torch.tensor(rests)
-        self._before_any, self._last = IMPOSSIBLE, found
+        for class_ in classes[classes > 0]:
+            self._score = float(self._path.begins_with(self._log_probs, class_[None]))
+            self._path = self._path.then(self._log_probs, class_[None])
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Log-probabilities of having read each of n beginnings by each audio token.
+
+    Args:
+        read: by paths whose last audio token is the beginning's last class, (length, n).
+        blank: by paths whose last audio token is a blank, (length, n).
+        before: before the first audio token; 0 for the empty beginning, which is certain.
+        last: each beginning's last class, (n,).
+    """
+
+    read: Tensor
+    blank: Tensor
+    before: float
+    last: Tensor
+
+    def of(self, some: Tensor) -> Paths:
+        return Paths(self.read[:, some], self.blank[:, some], self.before, self.last[some])
+
+    def ends(self) -> Tensor:
+        """Log-probability that nothing comes after, (n,)."""
+        return torch.logaddexp(self.read[-1], self.blank[-1])
+
+    def begins_with(self, log_probs: Tensor, classes: Tensor) -> Tensor:
+        """Log-probability that the clip begins with each beginning and a class more, (n,)."""
+        return (self._arriving(classes) + log_probs[:, classes]).logsumexp(dim=0)
+
+    def then(self, log_probs: Tensor, classes: Tensor) -> Paths:
+        """The beginnings with a class more each.
+
+        read[t] = log(exp(read[t-1]) + exp(arriving[t])) + emitted[t] and the like for blank, solved for all t.
+        """
+        emitted = log_probs[:, classes].cumsum(dim=0)
+        read = (self._arriving(classes) - _shifted(emitted, 0.0)).logcumsumexp(dim=0) + emitted
+        silent = log_probs[:, :1].cumsum(dim=0)
+        blank = _shifted(read - silent, IMPOSSIBLE).logcumsumexp(dim=0) + silent
+        return Paths(read, blank, IMPOSSIBLE, classes)
+
+    def _arriving(self, classes: Tensor) -> Tensor:
+        """Of standing before each audio token, ready for a class, (length, n); a repeated one needs a blank between."""
+        either = _shifted(torch.logaddexp(self.read, self.blank), self.before)
+        return torch.where(classes == self.last, _shifted(self.blank, self.before), either)
+
+
+def nothing_read(log_probs: Tensor) -> Paths:
+    """The empty beginning."""
+    impossible = torch.full_like(log_probs[:, :1], IMPOSSIBLE)
+    return Paths(impossible, log_probs[:, :1].cumsum(dim=0), 0.0, torch.tensor([-1]))
 
 
 def _shifted(values: Tensor, first: float) -> Tensor:
-    """Each value one audio token later."""
-    return torch.cat((torch.tensor([first]), values[:-1]))
-
-
-def _add(a: float, b: float) -> float:
-    """log(exp(a) + exp(b)); a scalar recursion is faster without tensors."""
-    low, high = (a, b) if a < b else (b, a)
-    return high + math.log1p(math.exp(low - high))
+    """Each row one audio token later."""
+    return torch.cat((torch.full_like(values[:1], first), values[:-1]))

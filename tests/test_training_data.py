@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from salmonn_core.training.config import Corpus, PrepareConfig
 from salmonn_core.training.corpora import entries
 from salmonn_core.training.corpus import WHOLE, Clip, cut, load_clips
 from salmonn_core.training.manifests import check_audio, read_clip, read_manifest
+from salmonn_core.training.texts import Sentence
 
 
 def sound(path, seconds=1.0):
@@ -161,6 +163,49 @@ def test_mixtures_know_their_background_and_an_interrupted_set_is_finished(tmp_p
     licenses = (tmp_path / "set/LICENSES.md").read_text()
     assert "| me | CC0 | 4 |" in licenses
     assert "| n | CC-BY | 3 |" in licenses
+
+
+def test_sentences_with_words_that_were_seldom_heard_come_first():
+    from salmonn_core.training.coverage import rarest_first, words_heard
+
+    said = ["the dog barks"] * 20 + ["the cat is here"]
+    pool = [Sentence(text, "s", "l") for text in ("the dog barks!", "A cat barks.", "The lantern.", "A lantern.")]
+    chosen = rarest_first(pool, words_heard(said), 3)
+    # Once a lantern was said, the other sentence about it is worth less than the cat.
+    assert [sentence.text for sentence in chosen] == ["A lantern.", "A cat barks.", "The lantern."]
+
+
+def test_lists_hold_the_frequent_words_that_were_seldom_heard():
+    from salmonn_core.training.coverage import word_lists, words_heard
+
+    lists = word_lists(words_heard(["kitchen garden"] * 10 + ["people garden"] * 8), 10**6)
+    listed = words_heard(sentence.text for sentence in lists)
+    assert (listed["kitchen"], listed["garden"], listed["people"], listed["window"]) == (0, 0, 2, 7)
+    assert all(len(sentence.text.split()) == 7 for sentence in lists[:-1])
+
+
+@pytest.mark.skipif(not shutil.which("flite"), reason="flite is not installed")
+def test_a_set_is_filled_up_with_the_words_it_lacks_and_finished_after_an_interruption(tmp_path):
+    from salmonn_core.training.prepare import prepare
+
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books/LICENSES.json").write_text('{"b.txt": "CC0"}')
+    book = "We went to the old house. The lighthouse keeper was asleep. We went to the house again."
+    (tmp_path / "books/b.txt").write_text(book)
+    sound(tmp_path / "s.wav", 2.0)
+    had = [json.dumps({"path": "s.wav", "text": "we went to the old house again"}) + "\n"] * 9
+    (tmp_path / "s.jsonl").write_text("".join(had))
+
+    def parts(*cover):
+        part = {"engine": "flite", "cover": [str(tmp_path / pattern) for pattern in cover]}
+        return [part | {"books": tmp_path / "books", "count": 1}, part | {"words": True, "count": 2}]
+
+    prepare(PrepareConfig(out=tmp_path / "set", speak=parts("s.jsonl")))
+    spoken = read_manifest(tmp_path / "set/flite-rare-books-train-speech.jsonl")
+    assert [row["text"] for row in spoken] == ["the lighthouse keeper was asleep"]
+    prepare(PrepareConfig(out=tmp_path / "set", speak=parts("s.jsonl", "set/*.jsonl")))
+    assert read_manifest(tmp_path / "set/flite-rare-books-train-speech.jsonl") == spoken
+    assert len(read_manifest(tmp_path / "set/flite-words-train-speech.jsonl")) == 2
 
 
 def test_rendered_music_is_what_its_facts_say(tmp_path):

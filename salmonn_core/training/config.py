@@ -67,6 +67,7 @@ class TrainConfig(Run):
     lora_scale: float = Field(1.0, ge=0, le=4, description="of the LoRA while this stage trains")
     warmup: int = Field(15, ge=0)
     ctc_weight: float = Field(0.3, ge=0)
+    whole_from: int = Field(20, ge=1, description="a token heard less often is spelled by its parts (align)")
     dropout: float | None = Field(None, ge=0, lt=1, description="of the bridge; empty leaves its own")
     precision: Literal["bf16", "fp32"] = "bf16"
     save_every: int = Field(50, ge=1)
@@ -133,14 +134,18 @@ class Speak(Strict):
     texts: Place | None = None
     books: Place | None = None
     aloud: bool = Field(False, description="the questions that `scenes` asks over sounds")
+    words: bool = Field(False, description="lists of frequent words that are rare in `cover`")
+    cover: list[Pattern] = Field([], description="manifests; sentences with words that are rare in them come first")
     kokoro: Place | None = None
     split: Literal["train", "dev"] = "train"
     skip: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _one_source(self) -> Speak:
-        if sum((self.texts is not None, self.books is not None, self.aloud)) != 1:
-            raise ValueError("give one of texts, books and aloud")
+        if sum((self.texts is not None, self.books is not None, self.aloud, self.words)) != 1:
+            raise ValueError("give one of texts, books, aloud and words")
+        if self.words and not self.cover:
+            raise ValueError("words needs cover: the manifests of what was spoken already")
         if self.engine == "kokoro" and self.kokoro is None:
             raise ValueError("engine kokoro needs kokoro: the folder of its voices")
         return self

@@ -1,16 +1,13 @@
-"""How the CTC term spells: token ids of the LLM's vocabulary, if wanted with its most frequent merges only.
-
-With whole words 13 % of the tokens of unseen speech occurred less than five times in 50 hours of speech; with the
-first thousand merges any word is spelled in 1.9 pieces that were all heard often. Tried from the same start
-and for some hundred steps, whole words were still better (docs/training-log.md), so they are the default.
-"""
+"""How the CTC term spells: words heard often as the LLM's own tokens, rarer ones by their parts."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tokenizers import Tokenizer
+
+from salmonn_core.spelling import merged_from, often_heard, spelled
 
 
 class Pieces:
@@ -18,17 +15,25 @@ class Pieces:
 
     Args:
         llm: the LLM's folder.
-        merges: how many of the tokenizer's merges are used; None is all.
     """
 
-    def __init__(self, llm: Path, merges: int | None = None) -> None:
-        description = json.loads((llm / "tokenizer.json").read_text())
-        description["model"]["merges"] = description["model"]["merges"][:merges]
-        self.tokenizer = Tokenizer.from_str(json.dumps(description))
+    def __init__(self, llm: Path) -> None:
+        description = (llm / "tokenizer.json").read_text()
+        self.tokenizer = Tokenizer.from_str(description)
+        self._parts = merged_from(description)
 
     def ids(self, text: str) -> list[int]:
         """Ids of a spoken text; each word is spelled as inside a sentence, with its space before it."""
         return list(self.tokenizer.encode(" " + text, add_special_tokens=False).ids)
+
+    def spelling(self, text: str, classes: Collection[int]) -> list[int]:
+        """The same in some classes only (see `salmonn_core.spelling`); empty if a word cannot be spelled in them."""
+        found = [spelled(token, classes, self._parts) for token in self.ids(text)]
+        return [part for parts in found for part in parts] if all(found) else []
+
+    def classes(self, texts: Iterable[str], least: int) -> list[int]:
+        """Ids of the tokens that occur at least so often in the texts, as themselves or as a part of rarer ones."""
+        return often_heard((token for text in texts for token in self.ids(text)), self._parts, least)
 
     def text(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids)).strip()

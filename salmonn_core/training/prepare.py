@@ -21,11 +21,12 @@ from salmonn_core.training.augment import at_peak, augment, mix
 from salmonn_core.training.config import Answers, Mix, Music, PrepareConfig, Scenes, Speak, files_of
 from salmonn_core.training.corpora import entries
 from salmonn_core.training.corpus import load_clips
+from salmonn_core.training.coverage import rarest_first, word_lists, words_heard
 from salmonn_core.training.manifests import Row, check_audio, read_clip, read_manifest
 from salmonn_core.training.music import FONT_LICENSES, compose, render, soundfont
 from salmonn_core.training.scenes import aloud, over, scene, usable
 from salmonn_core.training.speak import every_voice, speak_all, takes
-from salmonn_core.training.texts import readings, sentences
+from salmonn_core.training.texts import Sentence, plain, readings, sentences
 from salmonn_core.training.voices import Kokoro
 from salmonn_core.weights.sources import locate
 
@@ -71,14 +72,33 @@ def _rows(pattern: str) -> list[Row]:
 
 
 def _speak(part: Speak, out: Path, seed: int) -> None:
+    kind = "books-" if part.books else "aloud-" if part.aloud else "words-" if part.words else ""
+    covering = "rare-" if part.cover and not part.words else ""
+    manifest = out / f"{part.engine}-{covering}{kind}{part.split}-speech.jsonl"
+    if part.cover and manifest.exists() and len(read_manifest(manifest)) >= part.count:
+        return  # chosen by what there was then; now there is more
     if part.aloud:
         plan = list(islice(every_voice(part.engine, part.split, aloud(), seed), part.count))
     else:
-        pool = sentences(part.texts) if part.texts else readings(part.books)  # type: ignore[arg-type]
-        plan = list(takes(part.engine, part.split, pool, seed))[part.skip : part.skip + part.count]
+        plan = list(takes(part.engine, part.split, _pool(part, manifest, seed), seed))
+        plan = plan[part.skip : part.skip + part.count]
     kokoro = Kokoro(part.kokoro) if part.engine == "kokoro" and part.kokoro else None
-    kind = f"books-{part.split}" if part.books else f"aloud-{part.split}" if part.aloud else part.split
-    speak_all(plan, out, out / f"{part.engine}-{kind}-speech.jsonl", kokoro)
+    speak_all(plan, out, manifest, kokoro)
+
+
+def _pool(part: Speak, manifest: Path, seed: int) -> list[Sentence]:
+    """The sentences of a part in the order in which they are wanted."""
+    spoken = [path for path in files_of(part.cover) if path != manifest]  # what an interrupted run has made stays wanted
+    texts = [str(row["text"]) for path in spoken for row in read_manifest(path) if row.get("text")]
+    heard = words_heard(texts)
+    if part.words:
+        return word_lists(heard, part.skip + part.count, seed)
+    pool = sentences(part.texts) if part.texts else readings(part.books)  # type: ignore[arg-type]
+    if not part.cover:
+        return pool
+    done = set(texts)
+    fresh = [s for s in pool if s.split == part.split and plain(s.text) not in done]
+    return rarest_first(fresh, heard, part.skip + part.count)
 
 
 def make(out: Path, name: str, count: int, one: Callable[[int], tuple[np.ndarray, Row]]) -> None:

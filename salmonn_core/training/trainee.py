@@ -81,8 +81,7 @@ class Trainee(nn.Module):
         """
         if not example.clip.text or example.clip.kind != "speech":
             return []
-        target = self.pieces.ids(example.clip.text)
-        return target if all(token in self.head.class_of for token in target) else []
+        return self.pieces.spelling(example.clip.text, self.head.class_of)
 
     def hear(self, pairs: list[tuple[Tensor, Tensor]], examples: Sequence[Example] = ()) -> list[Heard]:
         """What the bridge makes of clips, given their (Whisper, BEATs) states; nothing where there are no states.
@@ -96,7 +95,8 @@ class Trainee(nn.Module):
             (s.to(self.device), a.to(self.device), vote) for (s, a), vote in zip(pairs, votes, strict=True) if len(s)
         ]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            heard = iter(self.bridge.hear(*map(list, zip(*sound, strict=True))) if sound else ())
+            naming = self.llm is not None  # the alignment looks at words alone
+            heard = iter(self.bridge.hear(*map(list, zip(*sound, strict=True)), naming) if sound else ())
         silence = torch.zeros(0, self.bridge.projection.out_features, device=self.device)
         nothing = Heard(silence, silence, silence[:, :0])
         return [next(heard) if len(s) else nothing for s, _ in pairs]
@@ -185,7 +185,9 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     embeddings = read_safetensors(folder / "model.safetensors")["model.embed_tokens.weight"]
     pieces = Pieces(folder)
     start = newest(config.start) if config.start else None
-    tokens = tokens_of(start) if start else sorted({t for clip in clips for t in pieces.ids(clip.text)})
+    # The alignment alone may change the classes: its head has no weights of their own, and no LLM reads it yet.
+    heard = start is None or config.stage == "align"
+    tokens = pieces.classes((c.text for c in clips if c.kind == "speech"), config.whole_from) if heard else tokens_of(start)
     labels = _labels(config, clips, start)
     bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1], len(labels))
     silence_missing_stream(bridge)
@@ -203,7 +205,9 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
             fit(bridge, clips, features, labels, words_of(labels, embeddings, pieces))
         for fixed in (bridge.namer.label, bridge.ln_speech, bridge.ln_audio):
             fixed.requires_grad_(False)  # sounds are too few to go on: it would soon know them by heart
-        if llm is not None:
+        if llm is None:
+            bridge.namer.requires_grad_(False)
+        else:
             trainee.crossed = _crossed(config, bridge, clips, features, labels)
     if llm is not None and not has_lora:
         _match_norm(trainee, embeddings, [features[path] for path in features.some(PROBED_CLIPS)])

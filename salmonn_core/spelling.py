@@ -1,0 +1,91 @@
+"""How the words of the LLM's vocabulary are spelled in the classes of a reader.
+
+Most words are rare: of those that occurred less than twenty times in 35 hours of speech the reader got two of
+three wrong, of the others one of eight (docs/training-log.md). So only tokens that were heard often are classes;
+a rarer one is spelled by the two tokens that the tokenizer had merged into it, and those by theirs. Each token of
+the LLM has one such spelling, and all of them together spell a text just as the LLM writes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SPACE = "\u0120"  # how byte-level tokenizers write a word's leading space
+LONGEST = 8  # classes of one token; what is longer cannot be read
+
+Parts = Mapping[int, tuple[int, int]]
+
+
+def merged_from(tokenizer_json: str) -> dict[int, tuple[int, int]]:
+    """Each token that byte-pair encoding made, with the two it was made from.
+
+    Args:
+        tokenizer_json: the text of a `tokenizer.json` whose model is BPE.
+    """
+    model = json.loads(tokenizer_json)["model"]
+    known: dict[str, int] = model["vocab"]
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+    return {known[a + b]: (known[a], known[b]) for a, b in pairs}
+
+
+def often_heard(heard: Iterable[int], parts: Parts, least: int) -> list[int]:
+    """The tokens that are classes: those heard at least so often, as themselves or as a part of rarer ones.
+
+    Args:
+        heard: the tokens of all texts, in any order.
+        parts: what `merged_from` gives.
+        least: how often; single bytes are kept however rare they are.
+    """
+    counts = Counter(heard)
+    for token in reversed(list(parts)):  # what is merged late is no part of what was merged before
+        if 0 < counts[token] < least:
+            for part in parts[token]:
+                counts[part] += counts[token]
+            del counts[token]
+    return sorted(token for token, count in counts.items() if count)
+
+
+def spelled(token: int, classes: Collection[int], parts: Parts) -> list[int]:
+    """A token by itself if it is a class, else by its parts; empty if even those are none."""
+    if token in classes:
+        return [token]
+    if token not in parts:
+        return []
+    first, second = (spelled(part, classes, parts) for part in parts[token])
+    return first + second if first and second else []
+
+
+class Spelling:
+    """The classes of each of the LLM's tokens, at the start of an answer and inside it.
+
+    The reader knows words as inside a sentence, with their space; an answer's first word has none.
+
+    Args:
+        tokens: ids of the reader's classes; class 0 is the blank.
+        tokenizer: the LLM's, a fast one with byte-pair encoding.
+    """
+
+    def __init__(self, tokens: list[int], tokenizer: Any) -> None:
+        self.end: int = tokenizer.eos_token_id
+        known, parts = tokenizer.get_vocab(), merged_from(tokenizer.backend_tokenizer.to_str())
+        class_of = {token: i + 1 for i, token in enumerate(tokens)}
+        self._inside = torch.zeros(len(tokenizer), LONGEST, dtype=torch.long)
+        for token in known.values():
+            classes = [class_of[part] for part in spelled(token, class_of, parts)]
+            if len(classes) <= LONGEST:
+                self._inside[token, : len(classes)] = torch.tensor(classes, dtype=torch.long)
+        spaced = [(known[text[1:]], id_) for text, id_ in known.items() if text.startswith(SPACE) and text[1:] in known]
+        bare, within = torch.tensor(spaced, dtype=torch.long).reshape(-1, 2).T
+        self._first = self._inside.clone()
+        self._first[bare], self._first[within] = self._inside[within], 0
+
+    def classes(self, at_start: bool) -> Tensor:
+        """(vocabulary, LONGEST) classes of each token, zeros after them; all zeros where it cannot be spelled."""
+        return self._first if at_start else self._inside
+

@@ -15,10 +15,11 @@ from assistant.records import (
     Timings,
     Turn,
 )
-from salmonn_core.prompts import READING_WEIGHT, quotable, transcript_limit, with_transcript
+from salmonn_core.prompts import READING_WEIGHT, WORDS_HERE, transcript_limit, with_transcript
 
 __all__ = [
     "READING_WEIGHT",
+    "WORDS_HERE",
     "STOP",
     "Ask",
     "AudioWindow",
@@ -39,7 +40,6 @@ __all__ = [
     "UserError",
     "Write",
     "hookimpl",
-    "quotable",
     "transcript_limit",
     "with_transcript",
 ]

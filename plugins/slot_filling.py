@@ -1,7 +1,7 @@
 """Fills the profile's schema from what is said, asks for what is missing, and emits a typed record.
 
-The window is first written down, then the record is generated under a regular expression made from the schema, so that
-it is valid by construction. What is left is to leave out what was not heard, and to turn words into values. The record
+The window is first written down, then the record is generated under a regular expression made from the schema and the
+words, so that it is valid by construction. What is left is to leave out what was not heard, and to turn words into values. The record
 goes out as an event, and if the profile says so to a file or a webhook.
 """
 
@@ -14,23 +14,9 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 
 from pydantic import BaseModel, Field, model_validator
 
-from assistant import (
-    READING_WEIGHT,
-    Ask,
-    AudioWindow,
-    Prompt,
-    Record,
-    Response,
-    Show,
-    Skill,
-    State,
-    Write,
-    hookimpl,
-    with_transcript,
-)
+from assistant import AudioWindow, Prompt, Record, Response, Show, Skill, State, Write, hookimpl
 
 from .slot_schema import Schema
-from .transcribe import as_long_as_speech
 
 DEFAULT_SCHEMA = Schema.model_validate({"date": "text", "time": "text", "person": "text", "place name": "text"})
 POST_S = 1.5  # of the two seconds that a plugin has after an answer
@@ -83,17 +69,10 @@ def session_started(settings: Settings) -> None:
 def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt, settings: Settings, state: State) -> Prompt | None:
     if skill.name != "slot-filling":
         return None
-    if settings.grounded and not _written_down(window, state):
-        written = as_long_as_speech(prompt, window)
-        options = replace(written.settings, reading_weight=READING_WEIGHT)
-        return replace(written, instruction="Transcribe the speech.", settings=options)
     schema, _ = _asked(window, settings, state)
-    if not settings.grounded:
-        options = replace(prompt.settings, pattern=schema.pattern)
-        return replace(prompt, instruction=schema.instruction, settings=options)
-    words = state["transcript"][1]
-    options = replace(prompt.settings, pattern=schema.quoting(words))
-    return replace(prompt, instruction=with_transcript(schema.instruction, words), settings=options)
+    pattern = schema.quoting if settings.grounded else schema.pattern
+    options = replace(prompt.settings, pattern=pattern, words_first=settings.grounded)
+    return replace(prompt, instruction=schema.instruction, settings=options)
 
 
 @hookimpl
@@ -102,12 +81,8 @@ def consume_response(
 ) -> Response | None:
     if skill.name != "slot-filling":
         return None
-    if settings.grounded and not _written_down(window, state):
-        state["transcript"] = (window.id, response.text)
-        return replace(response, actions=(Ask(skill="slot-filling"),))
     schema, pending = _asked(window, settings, state)
-    _, transcript = state.pop("transcript", (None, None))
-    said = schema.record(response.text, transcript)
+    said = schema.record(response.text, response.words if settings.grounded else None)
     if said is None:
         raise ValueError(f"the record was cut off after {response.tokens} tokens: {response.text[-40:]!r}")
     record = pending | said
@@ -120,11 +95,6 @@ def consume_response(
         question = settings.fields.properties[missing[0]].description or f"What is the {missing[0]}?"
         response = replace(response, actions=(Show(question),))
     return replace(response, text=json.dumps(record), slots=record)
-
-
-def _written_down(window: AudioWindow, state: State) -> bool:
-    """Whether this is the second question about the window."""
-    return "transcript" in state and state["transcript"][0] == window.id
 
 
 def _asked(window: AudioWindow, settings: Settings, state: State) -> tuple[Schema, dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from assistant import quotable
+from assistant import WORDS_HERE
 
 from .slot_heard import heard
 from .slot_values import FORMATS, integer, number
@@ -91,9 +91,10 @@ class Schema(BaseModel):
         """A regular expression that exactly the records of this schema match."""
         return self._records(PATTERNS["string"])
 
-    def quoting(self, words: str) -> str:
-        """The same with texts that are quotes of what was written down."""
-        return self._records(f'"{quotable(words)}"')
+    @property
+    def quoting(self) -> str:
+        """The same with texts that are quotes of what was written down first."""
+        return self._records(f'"{WORDS_HERE}"')
 
     def _records(self, text: str) -> str:
         pairs = (f'"{re.escape(name)}": ({field.values(text)}|null)' for name, field in self.properties.items())

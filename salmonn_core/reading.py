@@ -96,11 +96,12 @@ class Guide:
         scores[known] = self._path.begins_with(self._log_probs, classes[known, 0])
         path = self._path
         for place in range(1, classes.shape[1]):
-            longer = classes[known, place] > 0
+            # A beginning that is unlikelier than the floor gets no likelier by more classes.
+            longer = (classes[known, place] > 0) & (scores[known] > self._score + FLOOR)
             if not longer.any():
                 break
-            path = path.then(self._log_probs, classes[known, place - 1]).of(longer)
             known = known[longer]
+            path = (path if place == 1 else path.of(longer)).then(self._log_probs, classes[known, place - 1])
             scores[known] = path.begins_with(self._log_probs, classes[known, place])
         scores[tokens == self._spelling.end] = self._path.ends()
         return scores

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -51,14 +51,13 @@ def often_heard(heard: Iterable[int], parts: Parts, least: int) -> list[int]:
     return sorted(token for token, count in counts.items() if count)
 
 
-def spelled(token: int, classes: Collection[int], parts: Parts) -> list[int]:
-    """A token by itself if it is a class, else by its parts; empty if even those are none."""
-    if token in classes:
-        return [token]
-    if token not in parts:
-        return []
-    first, second = (spelled(part, classes, parts) for part in parts[token])
-    return first + second if first and second else []
+def spellings(classes: Iterable[int], parts: Parts) -> dict[int, tuple[int, ...]]:
+    """Each token that is a class, by itself, and each whose parts can be spelled, by theirs."""
+    found = {token: (token,) for token in classes}
+    for token, (first, second) in parts.items():  # in the order of the merges: parts come before what they make
+        if token not in found and first in found and second in found:
+            found[token] = found[first] + found[second]
+    return found
 
 
 class Spelling:
@@ -75,11 +74,11 @@ class Spelling:
         self.end: int = tokenizer.eos_token_id
         known, parts = tokenizer.get_vocab(), merged_from(tokenizer.backend_tokenizer.to_str())
         class_of = {token: i + 1 for i, token in enumerate(tokens)}
-        self._inside = torch.zeros(len(tokenizer), LONGEST, dtype=torch.long)
-        for token in known.values():
-            classes = [class_of[part] for part in spelled(token, class_of, parts)]
-            if len(classes) <= LONGEST:
-                self._inside[token, : len(classes)] = torch.tensor(classes, dtype=torch.long)
+        rows = [[0] * LONGEST for _ in range(len(tokenizer))]
+        for token, spelled in spellings(tokens, parts).items():
+            if len(spelled) <= LONGEST:
+                rows[token][: len(spelled)] = [class_of[part] for part in spelled]
+        self._inside = torch.tensor(rows)
         spaced = [(known[text[1:]], id_) for text, id_ in known.items() if text.startswith(SPACE) and text[1:] in known]
         bare, within = torch.tensor(spaced, dtype=torch.long).reshape(-1, 2).T
         self._first = self._inside.clone()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from salmonn_core.reading import FLOOR, Guide, Reader
-from salmonn_core.spelling import Spelling, merged_from, often_heard, spelled
+from salmonn_core.spelling import Spelling, merged_from, often_heard, spellings
 
 WORDS = {"a": 0, "\u0120a": 1, "b": 2, "\u0120b": 3, "<end>": 4, "\u0120c": 5, "\u0120ab": 6, "\u0120aba": 7}
 MERGES = ["\u0120a b", "\u0120ab a"]
@@ -104,8 +104,9 @@ def test_only_a_bare_word_starts_an_answer_and_only_a_spaced_one_goes_on() -> No
 def test_a_rare_token_is_spelled_by_the_parts_it_was_merged_from() -> None:
     assert merged_from(Tokenizer().to_str()) == PARTS
     assert Spelling(KNOWN, Tokenizer()).classes(at_start=False)[6].tolist() == [1, 3, 0, 0, 0, 0, 0, 0]
-    assert spelled(7, KNOWN, PARTS) == []  # the reader has no "a" within a word
-    assert spelled(7, [0, 6], PARTS) == [6, 0]
+    assert 7 not in spellings(KNOWN, PARTS)  # the reader has no "a" within a word
+    assert spellings([0, 1, 2], PARTS)[7] == (1, 2, 0)
+    assert spellings([0, 6], PARTS)[7] == (6, 0)
 
 
 def test_what_is_heard_seldom_counts_for_its_parts() -> None:

@@ -10,9 +10,10 @@ import regex
 from assistant_plugins import slot_heard, slot_values
 from assistant_plugins.slot_schema import Property, Schema
 
-from assistant import Show, Write
+from assistant import WORDS_HERE, Show, Write
 from assistant.plugin_host import PluginHost
 from assistant.profile import load
+from salmonn_core.prompts import quotable
 from tests.conftest import FakeCore
 
 TIMER = {
@@ -27,7 +28,7 @@ TIMER = {
 
 
 def slots_loop(assistant_loop, said, schema=TIMER, **settings):
-    """A model that fills in the record at once; `Dictated` writes down first."""
+    """A model that fills in the record at once; `dictated` writes down first."""
     settings = {"grounded": False, "schema": schema, **settings}
     return assistant_loop(words=[json.dumps(said)], profile="slots", settings={"slot-filling": settings})
 
@@ -80,8 +81,12 @@ def test_only_records_of_the_schema_can_be_generated():
         assert not regex.fullmatch(pattern, bad)
 
 
+def quoting(schema, words):
+    return Schema.model_validate(schema).quoting.replace(WORDS_HERE, quotable(words))
+
+
 def test_a_text_can_only_be_a_quote_of_what_was_written_down():
-    pattern = Schema.model_validate({"artist": "text", "volume": "integer"}).quoting('play "sigur ros" at seven')
+    pattern = quoting({"artist": "text", "volume": "integer"}, 'play "sigur ros" at seven')
     assert regex.fullmatch(pattern, '{"artist": "sigur ros", "volume": 7}')
     assert regex.fullmatch(pattern, '{"artist": null, "volume": null}')
     assert not regex.fullmatch(pattern, '{"artist": "the beatles", "volume": 7}')
@@ -89,7 +94,7 @@ def test_a_text_can_only_be_a_quote_of_what_was_written_down():
 
 
 def test_of_silence_nothing_can_be_quoted():
-    pattern = Schema.model_validate({"artist": "text"}).quoting("")
+    pattern = quoting({"artist": "text"}, "")
     assert regex.fullmatch(pattern, '{"artist": null}')
     assert not regex.fullmatch(pattern, '{"artist": ""}')
 
@@ -204,25 +209,19 @@ def test_a_webhook_elsewhere_must_be_allowed():
     assert mistakes(hosts=["example.org"]) == []
 
 
-class Dictated(FakeCore):
-    """Writes down one thing and fills in another."""
-
-    def __init__(self, transcript, record):
-        super().__init__()
-        self.answers = {"Transcribe the speech.": [transcript]}
-        self.record = [json.dumps(record)]
-
-    def stream(self, audio, prompt, cancelled=lambda: False):
-        self.words = self.answers.get(prompt.instruction, self.record)
-        yield from super().stream(audio, prompt, cancelled)
+def dictated(transcript, record):
+    """A model that writes down one thing and fills in another."""
+    core = FakeCore(json.dumps(record))
+    core.written = transcript
+    return core
 
 
 def test_the_home_profile_makes_a_timer_of_what_was_heard(assistant_loop):
     said = dict.fromkeys(load("home").plugins["slot-filling"]["schema"]["properties"])
     loop = assistant_loop(profile="home")
-    loop.turns.core = Dictated("set a timer for ten minutes", said | {"device type": "lights", "house place": "attic"})
+    loop.turns.core = dictated("set a timer for ten minutes", said | {"device type": "lights", "house place": "attic"})
     heard = loop.hear(1.0)
-    assert heard.text == "set a timer for ten minutes"
+    assert heard.response.words == "set a timer for ten minutes"
     assert heard.records[0] == {"name": "home"} | said | {"device type": "timer", "duration": "PT10M"}
     assert loop.turns.core.encoded == 1
 
@@ -261,7 +260,7 @@ def test_a_value_counts_only_if_it_was_heard(field, filled, transcript, kept):
 
 def test_each_window_is_written_down_anew(assistant_loop):
     loop = assistant_loop(profile="slots", settings={"slot-filling": {"schema": {"who": "text"}}})
-    loop.turns.core = Dictated("call anna", {"who": "anna"})
+    loop.turns.core = dictated("call anna", {"who": "anna"})
     assert loop.hear(1.0).slots == {"who": "anna"}
-    loop.turns.core = Dictated("call bob", {"who": "anna"})
+    loop.turns.core = dictated("call bob", {"who": "anna"})
     assert loop.hear(1.0).slots == {"who": None}

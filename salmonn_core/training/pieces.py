@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from salmonn_core.spelling import merged_from, often_heard, spelled
+from salmonn_core.spelling import merged_from, often_heard
 
 
 class Pieces:
@@ -20,20 +20,15 @@ class Pieces:
     def __init__(self, llm: Path) -> None:
         description = (llm / "tokenizer.json").read_text()
         self.tokenizer = Tokenizer.from_str(description)
-        self._parts = merged_from(description)
+        self.parts = merged_from(description)
 
     def ids(self, text: str) -> list[int]:
         """Ids of a spoken text; each word is spelled as inside a sentence, with its space before it."""
         return list(self.tokenizer.encode(" " + text, add_special_tokens=False).ids)
 
-    def spelling(self, text: str, classes: Collection[int]) -> list[int]:
-        """The same in some classes only (see `salmonn_core.spelling`); empty if a word cannot be spelled in them."""
-        found = [spelled(token, classes, self._parts) for token in self.ids(text)]
-        return [part for parts in found for part in parts] if all(found) else []
-
     def classes(self, texts: Iterable[str], least: int) -> list[int]:
         """Ids of the tokens that occur at least so often in the texts, as themselves or as a part of rarer ones."""
-        return often_heard((token for text in texts for token in self.ids(text)), self._parts, least)
+        return often_heard((token for text in texts for token in self.ids(text)), self.parts, least)
 
     def text(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids)).strip()

@@ -25,6 +25,7 @@ from salmonn_core.errors import UserError
 from salmonn_core.loading import load_llm, lora_state, part, with_lora
 from salmonn_core.namer import Names, named
 from salmonn_core.prompts import build_prompt
+from salmonn_core.spelling import spellings
 from salmonn_core.training.align import CtcHead, silence_missing_stream
 from salmonn_core.training.checkpoints import folders, newest
 from salmonn_core.training.classify import SMALL
@@ -57,6 +58,7 @@ class Trainee(nn.Module):
         super().__init__()
         self.bridge, self.head, self.labels, self.llm = bridge, head, labels, llm
         self.tokenizer, self.pieces, self.bf16 = tokenizer, pieces, bf16
+        self.spelled = spellings(head.tokens, pieces.parts)
         self.crossed: Mapping[str, Tensor] = {}
 
     @property
@@ -75,13 +77,14 @@ class Trainee(nn.Module):
         return 0.0 if self.llm is None else math.sqrt(len(self.ids(example.answer)) + 1)
 
     def spelling(self, example: Example) -> list[int]:
-        """The clip's words as CTC targets; empty if it has none, or holds a token that the head never learned.
+        """The clip's words as CTC targets; empty if it has none, or some that the head's classes cannot spell.
 
         Only speech counts: a sound's label has no place in the clip, and its loss outweighs the words'.
         """
         if not example.clip.text or example.clip.kind != "speech":
             return []
-        return self.pieces.spelling(example.clip.text, self.head.class_of)
+        found = [self.spelled.get(token, ()) for token in self.pieces.ids(example.clip.text)]
+        return [part for parts in found for part in parts] if all(found) else []
 
     def hear(self, pairs: list[tuple[Tensor, Tensor]], examples: Sequence[Example] = ()) -> list[Heard]:
         """What the bridge makes of clips, given their (Whisper, BEATs) states; nothing where there are no states.
@@ -185,9 +188,7 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     embeddings = read_safetensors(folder / "model.safetensors")["model.embed_tokens.weight"]
     pieces = Pieces(folder)
     start = newest(config.start) if config.start else None
-    # The alignment alone may change the classes: its head has no weights of their own, and no LLM reads it yet.
-    heard = start is None or config.stage == "align"
-    tokens = pieces.classes((c.text for c in clips if c.kind == "speech"), config.whole_from) if heard else tokens_of(start)
+    tokens = _classes(config, clips, pieces, start)
     labels = _labels(config, clips, start)
     bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1], len(labels))
     silence_missing_stream(bridge)
@@ -230,6 +231,18 @@ def _crossed(
     save_file(heard, partial)
     partial.rename(config.out / CROSSED)
     return heard
+
+
+def _classes(config: TrainConfig, clips: list[Clip], pieces: Pieces, start: Path | None) -> list[int]:
+    """Those of the run so far, or of the stage before; the alignment chooses them anew.
+
+    It can: a class has no weights of its own, and no LLM has read the tokens yet.
+    """
+    if folders(config.out):
+        return tokens_of(newest(config.out))
+    if start is not None and config.stage != "align":
+        return tokens_of(start)
+    return pieces.classes((clip.text for clip in clips if clip.kind == "speech"), config.whole_from)
 
 
 def _labels(config: TrainConfig, clips: list[Clip], start: Path | None) -> list[str]:

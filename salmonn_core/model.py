@@ -56,15 +56,15 @@ class AudioTokens:
         read: the LLM's state after the text before the audio and the audio itself, by that text and the LoRA
             scale: a second question about the window reads its own words only.
         words: the transcript by LoRA scale, once something asked for it.
-        names: what the namer hears; nothing in plain speech and of models without one.
+        votes: what the namer hears in each window, (windows, labels); see `Salmonn.names`.
     """
 
     tokens: Tensor
     spoken: Tensor
+    votes: Tensor
     seconds: float
     read: dict[PromptKey, State] = field(default_factory=dict, repr=False, compare=False)
     words: dict[float, str] = field(default_factory=dict, repr=False, compare=False)
-    names: Names = field(default_factory=Names)
 
 
 @dataclass(frozen=True)
@@ -151,18 +151,20 @@ class Salmonn:
         mels = [log_mel(wave, bins, padded, str(self.device)).to(self.device) for wave in fitted]
         speech = encode_whisper(self.whisper, mels)
         audio = self.beats.forward_many([torch.from_numpy(wave).to(self.device) for wave in fitted])
-        clips, labels = self.bridge.hear(speech, audio), self.config.labels
+        clips = self.bridge.hear(speech, audio)
         return [
-            AudioTokens(clip.tokens, clip.spoken, len(wave) / SAMPLE_RATE, names=named(clip.votes, labels))
+            AudioTokens(clip.tokens, clip.spoken, clip.votes, len(wave) / SAMPLE_RATE)
             for clip, wave in zip(clips, waves, strict=True)
         ]
 
     def join(self, parts: Sequence[AudioTokens]) -> AudioTokens:
         """Several clips one after the other, as one; together they should be no longer than 30 s."""
-        names = sum((part.names for part in parts), Names())
-        seconds = sum(part.seconds for part in parts)
-        tokens, spoken = torch.cat([part.tokens for part in parts]), torch.cat([part.spoken for part in parts])
-        return AudioTokens(tokens, spoken, seconds, names=names)
+        joined = (torch.cat([getattr(part, name) for part in parts]) for name in ("tokens", "spoken", "votes"))
+        return AudioTokens(*joined, sum(part.seconds for part in parts))
+
+    def names(self, audio: AudioTokens, question: str = "") -> Names:
+        """What the namer hears in a clip that a question is about; nothing in plain speech and of models without one."""
+        return named(audio.votes, self.config.labels, question)
 
     def ids(self, text: str) -> Tensor:
         """(n,) token ids of a part of the prompt; the halves are tokenised separately, as in the reference."""
@@ -218,8 +220,8 @@ class Salmonn:
         """The instruction, after the words that are spoken and the sounds that are named, if the options want them."""
         if audio is None:
             return instruction
-        if options.names_first and audio.names:
-            instruction = with_names(instruction, audio.names)
+        if options.names_first and (names := self.names(audio, instruction)):
+            instruction = with_names(instruction, names)
         if not options.words_first:
             return instruction
         return with_transcript(instruction, self.transcript(audio, options.lora_scale, cancelled))

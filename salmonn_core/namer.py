@@ -7,6 +7,7 @@ linear layer on how the same features are spread names twice as many sounds that
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -24,6 +25,7 @@ SOUNDING = -2.6  # the best logit of a window is mostly above it in sounds and b
 AROUND = 8  # windows before and after one that help to name what sounds in it; a single one is right less often
 LASTING = 4  # windows, about a second: what sounds for less is no part of what was heard one after the other
 SPEECH = "speech"
+ORDER, WORDS = re.compile(r"\b(before|after|first|last)\b"), re.compile(r"\b(words|speech|voice)\b")
 MOMENTS = 3
 LEAST_VARIANCE = 1e-6
 
@@ -65,23 +67,45 @@ class Names:
     def __bool__(self) -> bool:
         return bool(self.likely)
 
-    def __add__(self, later: Names) -> Names:
-        """Of two clips, one after the other."""
-        return Names(tuple(dict.fromkeys(self.likely + later.likely)), _merged((*self.in_order, *later.in_order)))
 
+def named(logits: Tensor, labels: Sequence[str], question: str = "") -> Names:
+    """What is heard in a clip.
 
-def named(logits: Tensor, labels: Sequence[str]) -> Names:
-    """Args: logits: (windows, labels) of a clip."""
+    Args:
+        logits: (windows, labels).
+        question: what is asked about it. One about the order of sounds that it names is about those alone: telling
+            which of two comes first is easier than telling what they are.
+    """
     if not labels or not len(logits):
         return Names()
+    logits = logits.float()
     likeliest = over_clip(logits).topk(min(MOST_NAMES, len(labels)))
     pairs = zip(likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
-    return Names(tuple(labels[index] for logit, index in pairs if logit > WORTH_NAMING), _in_order(logits, labels))
+    in_order = _asked_for(logits, labels, question) or _in_order(logits, labels)
+    return Names(tuple(labels[index] for logit, index in pairs if logit > WORTH_NAMING), in_order)
+
+
+def _asked_for(logits: Tensor, labels: Sequence[str], question: str) -> tuple[str, ...]:
+    """The sounds that a question about their order names, by the middle of when each is likelier than the others."""
+    if not ORDER.search(question):
+        return ()
+    asked = [index for index, label in enumerate(labels) if re.search(rf"\b{re.escape(label)}\b", question)]
+    about = [labels[index] for index in asked]
+    items = [logits[:, index] for index in asked]
+    if WORDS.search(question):
+        about.append(SPEECH)
+        items.append(-logits.max(dim=1).values)  # of speech no sound is likely
+    if len(items) < 2:
+        return ()
+    each = torch.stack(items, dim=1)
+    share = (each - each.mean(dim=0)).softmax(dim=1)
+    when = torch.arange(len(share), dtype=share.dtype) @ share / share.sum(dim=0)
+    return tuple(about[index] for index in when.argsort().tolist())
 
 
 def _in_order(logits: Tensor, labels: Sequence[str]) -> tuple[str, ...]:
     """The likeliest label of each window, or `SPEECH`; what lasts for less than a second is left out."""
-    best = logits.float().max(dim=1)
+    best = logits.max(dim=1)
     each = [
         labels[index] if logit > SOUNDING else SPEECH
         for logit, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)

@@ -39,9 +39,29 @@ def test_what_sounds_for_less_than_a_second_is_no_part_of_the_order() -> None:
     assert named(torch.tensor([hearing("wind")] * 2), LABELS).in_order == ("wind",)  # unless it is all there is
 
 
-def test_two_clips_one_after_the_other_are_named_as_one() -> None:
-    first, second = Names(("rain", "wind"), ("rain",)), Names(("wind", "bell"), ("rain", "bell"))
-    assert first + second == Names(("rain", "wind", "bell"), ("rain", "bell"))
+def faintly(label: str) -> list[float]:
+    """As where a sound is one of many that may be."""
+    return [-6.0 if name == label else -8.0 for name in LABELS]
+
+
+def test_a_question_about_the_order_of_sounds_is_answered_with_those_that_it_names() -> None:
+    # Neither is likely enough to be named, and the bell is always likelier than the wind.
+    windows = torch.tensor([faintly("wind")] * 6 + [faintly("bell")] * 6)
+    windows[:, LABELS.index("bell")] += 2.5
+    assert named(windows, LABELS).in_order == (SPEECH,)
+    for question in ("Is the bell before or after the wind?", "Is the wind before or after the bell?"):
+        assert named(windows, LABELS, question).in_order == ("wind", "bell")
+    assert named(windows.flip(0), LABELS, question).in_order == ("bell", "wind")
+    # One sound has no order, and what is not asked about order is told what is likely.
+    for question in ("Is the bell first?", "Do you hear the bell and the wind?"):
+        assert named(windows, LABELS, question).in_order == (SPEECH,)
+
+
+def test_a_question_about_words_and_a_sound_is_told_which_comes_first() -> None:
+    windows = torch.tensor([faintly("train")] * 6 + [NOTHING] * 6)
+    question = "Are the words before or after the train?"
+    assert named(windows, LABELS, question).in_order == ("train", SPEECH)
+    assert named(windows.flip(0), LABELS, question).in_order == (SPEECH, "train")
 
 
 def test_the_prompt_tells_the_order_only_where_there_is_one() -> None:

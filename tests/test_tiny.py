@@ -56,19 +56,19 @@ def test_speech_and_a_bird_are_not_described_alike(model):
 
 def test_sounds_are_named_and_speech_is_not(model):
     def names(file):
-        return model.encode(read_audio(EXAMPLES / file)).names
+        return model.names(model.encode(read_audio(EXAMPLES / file)))
 
     assert "bell" in names("bell.flac").likely
     assert names("drums.flac").likely[0] == "music"
     assert not names("say-your-name.wav").likely
     assert not names("please-try-later.wav").likely
     bell, drums = (model.encode(read_audio(EXAMPLES / file)) for file in ("bell.flac", "drums.flac"))
-    assert model.join([bell, drums]).names == bell.names + drums.names
+    assert {"bell", "music"} <= set(model.names(model.join([bell, drums])).likely)
 
 
 def test_words_and_what_sounds_after_them_are_told_in_their_order(model):
     speech, drums = (read_audio(EXAMPLES / file) for file in ("say-your-name.wav", "drums.flac"))
-    first, *_, last = model.encode(np.concatenate((speech, drums))).names.in_order
+    first, *_, last = model.names(model.encode(np.concatenate((speech, drums)))).in_order
     assert first == "speech" != last
 
 

@@ -165,11 +165,42 @@ def test_questions_about_a_sound_often_say_what_the_namer_hears_and_those_about_
 
     sound = Clip("a.wav", "event", "rain", "Rain is falling.", {"labels": ["rain"]})
     speech = Clip("b.wav", "speech", "hello there", "", {})
-    rng, names = random.Random(0), Names(("rain", "wind"))
+    rng = random.Random(0)
+
+    def names(path, question):
+        return Names(("rain", "wind")) if path == "a.wav" else Names()
+
     asked = [draw(sound, "instruct", {}, rng, names).instruction for _ in range(60)]
     told = [one for one in asked if one.startswith('The sounds may be "rain", "wind". ')]
     assert 20 < len(told) < 60
     assert not any("may be" in draw(speech, "instruct", {}, rng, names).instruction for _ in range(60))
+
+
+def test_scenes_are_asked_in_text_with_what_a_namer_would_hear():
+    import random
+
+    from salmonn_core.training.corpus import Clip
+    from salmonn_core.training.tasks import text_example
+
+    rng, labels = random.Random(0), [f"sound {letter}" for letter in "abcdefgh"]
+    command = Clip("", "text", "turn the lights off", "", {"slots": [["device", "lights"]]})
+    examples = [text_example(command, labels, rng) for _ in range(200)]
+    scenes = [example for example in examples if example.task == "QA"]
+    assert 60 < len(scenes) < 100
+    for scene in scenes:
+        told, _, question = scene.instruction.rpartition(". ")
+        if question.endswith("word?"):
+            assert (told, scene.answer) in [('The words spoken are "turn the lights off"', w) for w in ("turn", "off")]
+        elif question.startswith("How many"):
+            in_order = told.partition("In order: ")[2].count(",") + 1
+            assert scene.answer == ("zero", "one", "two", "three")[in_order]
+        elif scene.answer in ("before", "after"):
+            asked = "speech" if "words" in question else question[7 : 7 + len("sound a")]
+            first = told.partition("In order: ")[2].startswith(f'"{asked}"')
+            assert scene.answer == ("before" if first else "after")
+        else:
+            assert f'"{scene.answer}"' in told
+    assert all(text_example(command, [], rng).task == "slots" for _ in range(20))
 
 
 def test_what_a_clip_is_labelled_with():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from salmonn_core.namer import Names
@@ -24,8 +24,9 @@ class Sampler:
     budget: int
     seed: int
     commands: Sequence[Clip] = ()  # asked in text alone
-    text_examples: int = 0  # of them a batch
-    names: Mapping[str, Names] = field(default_factory=dict)  # what the namer hears, by path
+    text_examples: int = 0  # of them, and of scenes, a batch
+    names: Callable[[str, str], Names] = lambda path, question: Names()  # what the namer hears of a path, when asked
+    labels: Sequence[str] = ()  # what it knows
     epoch: int = 0
     position: int = 0
     _order: list[list[int]] = field(default_factory=list)
@@ -49,9 +50,9 @@ class Sampler:
         chosen = self._order[self.position]
         self.position += 1
         clips = [self.clips[i] for i in chosen]
-        spoken = [draw(clip, self.stage, self.answers, rng, self.names.get(clip.path)) for clip in clips]
+        spoken = [draw(clip, self.stage, self.answers, rng, self.names) for clip in clips]
         asked = rng.sample(self.commands, min(self.text_examples, len(self.commands)))
-        return spoken + [text_example(clip, rng) for clip in asked]
+        return spoken + [text_example(clip, self.labels, rng) for clip in asked]
 
     def _repeats(self, clip: Clip) -> int:
         """Sounds and answered questions are few; they are drawn more often than plain transcripts."""

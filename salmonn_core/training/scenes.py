@@ -107,6 +107,8 @@ def _first_word(speech: Sequence[Row], sounds: Sequence[Row], rng: random.Random
 
 
 MAKERS: tuple[Maker, ...] = (_which, _order, _how_many, _who, _beside_speech, _speech_order, _first_word)
+# Those whose answer the names of the parts and the words tell; a voice has to be heard.
+TOLD_BY_NAMES = tuple(maker for maker in MAKERS if maker is not _who)
 
 
 def usable(rows: Sequence[Row], speech: bool) -> list[Row]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from salmonn_core.namer import Names
+from salmonn_core.namer import MOST_NAMES, SPEECH, Names
 from salmonn_core.prompts import INSTRUCTIONS, with_names, with_transcript
 from salmonn_core.training.corpus import WHOLE, Clip, Span
+from salmonn_core.training.manifests import Row
 from salmonn_core.training.metrics import names
+from salmonn_core.training.scenes import TOLD_BY_NAMES, label_of
 from salmonn_core.training.slots import slot_example
 from salmonn_core.training.texts import plain, sentences
 
@@ -41,6 +43,7 @@ NAMED_SHARE = 0.7
 # How often the words spoken stand in the prompt as text: reading them is easier than hearing them, and the
 # assistant can put its own transcript there.
 READ_SHARE = {"slots": 0.6, "QA": 0.5}
+SCENES_SHARE = 0.4  # of the questions in text alone; the others are for records
 
 
 @dataclass(frozen=True)
@@ -54,16 +57,38 @@ class Example:
     span: Span = WHOLE  # which part of the clip is heard
 
 
+NOTHING_HEARD = Clip("", "text", "", "", {})
+
+
 def commands_as_text(folder: Path) -> list[Clip]:
     """Commands with slots that nobody spoke, for training in text alone: a tenth of the cost of a spoken one."""
     known = [s for s in sentences(folder) if s.slots and s.split == "train"]
     return [Clip("", "text", plain(s.text), "", {"slots": s.slots}) for s in known]
 
 
-def text_example(clip: Clip, rng: random.Random) -> Example:
-    """A record asked of words that stand in the prompt, without sound."""
+def text_example(clip: Clip, labels: Sequence[str], rng: random.Random) -> Example:
+    """A question in text alone: for the record of a command, or about a scene of which the command is a part.
+
+    Args:
+        labels: of the sounds that scenes are made of; without any there are none.
+    """
+    if len(labels) > MOST_NAMES and rng.random() < SCENES_SHARE:
+        return scene_example(clip, labels, rng)
     asked, answer = slot_example(clip, rng)
     return Example(clip, "slots", with_transcript(asked, clip.text), answer)
+
+
+def scene_example(clip: Clip, labels: Sequence[str], rng: random.Random) -> Example:
+    """A question about what sounds in a row, as if the namer had heard it: what it heard, and some that it only may."""
+    sounds: list[Row] = [{"kind": "event", "labels": [label]} for label in labels]
+    parts, question, answer = rng.choice(TOLD_BY_NAMES)([{"text": clip.text}], sounds, rng)
+    if about_a_word(question):
+        return Example(NOTHING_HEARD, "QA", with_transcript(question, clip.text), answer)
+    in_order = tuple(label_of(part) if part.get("labels") else SPEECH for part in parts)
+    heard = [name for name in in_order if name != SPEECH]
+    others = rng.sample([label for label in labels if label not in heard], rng.randint(0, MOST_NAMES - len(heard)))
+    rng.shuffle(heard)
+    return Example(NOTHING_HEARD, "QA", with_names(question, Names((*heard, *others), in_order)), answer)
 
 
 def _answers(clip: Clip, answers: Mapping[str, str], rng: random.Random) -> dict[str, tuple[str, str]]:
@@ -129,18 +154,25 @@ def weight_of(task: str, stage: str) -> float:
     return WEIGHTS[stage].get(task, 1.0 if stage == "instruct" else 0.0)
 
 
-def draw(clip: Clip, stage: str, answers: Mapping[str, str], rng: random.Random, names: Names | None = None) -> Example:
+def draw(
+    clip: Clip,
+    stage: str,
+    answers: Mapping[str, str],
+    rng: random.Random,
+    names: Callable[[str, str], Names] = lambda path, question: Names(),
+) -> Example:
     """One task for a clip, by the stage's weights.
 
     Args:
-        names: what the namer hears in it; the prompt often has them, where the task is about sounds.
+        names: what the namer hears of a path, when asked a question; the prompt often has them, where the task is
+            about sounds.
     """
     possible = _answers(clip, answers, rng)
     weights = {task: weight for task in possible if (weight := weight_of(task, stage))}
     task = rng.choices(list(weights), list(weights.values()))[0]
     asked, answer = possible[task]
-    if names and task in NAMED_TASKS and rng.random() < NAMED_SHARE:
-        asked = with_names(asked, names)
+    if task in NAMED_TASKS and rng.random() < NAMED_SHARE and (heard := names(clip.path, asked)):
+        asked = with_names(asked, heard)
     span = WHOLE
     if clip.task is None and clip.kind != "speech" and rng.random() < CUT_SHARE:
         length = rng.uniform(SHORTEST_CUT, 1.0)  # any part of a sound is the same sound, and there are few sounds

@@ -150,9 +150,10 @@ class Trainee(nn.Module):
             return torch.stack([tokens.sum() for tokens in audio]).sum() * 0.0  # a batch may have no loss at all
         return self.head.loss([heard for heard, _ in spelled], [ids for _, ids in spelled], compared)
 
-    def names_heard(self) -> dict[str, Names]:
-        """What namers that were fitted without them hear in the clips that are not plain speech, by path."""
-        return {path: named(votes.float(), self.labels) for path, votes in self.crossed.items()}
+    def names(self, path: str, question: str) -> Names:
+        """What a namer that was fitted without it hears in a clip that is not plain speech."""
+        votes = self.crossed.get(path)
+        return Names() if votes is None else named(votes, self.labels, question)
 
     @torch.inference_mode()
     def read(self, pair: tuple[Tensor, Tensor]) -> str:

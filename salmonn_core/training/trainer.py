@@ -76,7 +76,7 @@ class Trainer:
             trainee = build_trainee(config, clips, self.features)
         self.optimizer = _optimizer(config, trainee)
         self._resume(trainee)
-        self.sampler.names = trainee.names_heard()
+        self.sampler.names, self.sampler.labels = trainee.names, trainee.labels
         self.model, self.optimizer = self.engine.prepare(trainee, self.optimizer)
 
     @property

@@ -1,8 +1,9 @@
 """The window-level Q-Former: transformers' own weights and layers, with keys and values computed once a frame.
 
-Without context it is `Blip2QFormerModel` on each window, as in the reference (paper, section 3.1). With context, ours,
-a window's queries also hear the frames around it, at a learned preference for each place: a word is longer than a
-window of 0.24 s, and one that is heard in halves is guessed (docs/training-log.md).
+Without context it is `Blip2QFormerModel` on each window, as in the reference (paper, section 3.1): its queries take the
+frames as a bag, whatever their order. With context, ours, they also hear the frames around the window, at a learned
+preference of each head and query for each place: a word is longer than a window of 0.24 s, and one that is heard in
+halves, or in no order, is guessed (docs/training-log.md).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel
 from salmonn_core.config import QFormerConfig
 
 NORM_EPS = 1e-12
-FAR = -3.0  # how much less a new model listens to the context than to the window itself
+SPREAD = 5 / 12  # of a window: how wide around its place each head of a new model listens
+LEAST = -5.0  # the preference for what is far from it
 
 
 def build_qformer(config: QFormerConfig, width: int) -> Blip2QFormerModel:
@@ -39,14 +41,21 @@ def build_qformer(config: QFormerConfig, width: int) -> Blip2QFormerModel:
 
 
 class Places(nn.Module):
-    """What each head and query prefers of the places in and around a window: added to the attention scores."""
+    """What each head and query prefers of the places in and around a window: added to the attention scores.
+
+    In a new model each query listens around its own share of the window, and its heads in a row from one window before
+    that to one after it: like the taps of a convolution.
+    """
 
     def __init__(self, config: QFormerConfig) -> None:
         super().__init__()
         self.config = config
-        preference = torch.full((config.layers, config.attention_heads, config.queries, config.heard_frames), FAR)
-        preference[..., config.context_frames :][..., : config.window_frames] = 0.0
-        self.preference = nn.Parameter(preference)
+        window, queries = config.window_frames, config.queries
+        middle = config.context_frames + window * (torch.arange(queries) + 0.5) / queries - 0.5
+        tap = torch.linspace(-window, window, config.attention_heads)
+        away = torch.arange(config.heard_frames) - (middle + tap[:, None])[..., None]
+        preference = (-0.5 * (away / (SPREAD * window)).square()).clamp_min(LEAST)
+        self.preference = nn.Parameter(preference.expand(config.layers, -1, -1, -1).clone())
 
     def preferred(self, clips: Sequence[Tensor]) -> list[Tensor]:
         """By layer (windows, heads, queries, places): minus infinity outside of each window's clip."""

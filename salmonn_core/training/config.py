@@ -67,7 +67,7 @@ class TrainConfig(Run):
     lora_scale: float = Field(1.0, ge=0, le=4, description="of the LoRA while this stage trains")
     warmup: int = Field(15, ge=0)
     ctc_weight: float = Field(0.3, ge=0)
-    whole_from: int = Field(20, ge=1, description="a token heard less often is spelled by its parts (align)")
+    whole_from: int = Field(3, ge=1, description="a token heard less often is spelled by its parts (align)")
     dropout: float | None = Field(None, ge=0, lt=1, description="of the bridge; empty leaves its own")
     precision: Literal["bf16", "fp32"] = "bf16"
     save_every: int = Field(50, ge=1)

@@ -22,7 +22,7 @@ MAX_CLIP_S = 28.0
 FEWEST_WINDOWS = 5  # 1.2 s
 KIND_OF_TASK = {"audiocaption": "event", "music_description": "music"}
 TINY_QFORMER = QFormerConfig(
-    hidden_size=384, attention_heads=6, intermediate_size=1536, queries=3, window_s=0.24, stride_s=0.24, context_s=0.24
+    hidden_size=384, attention_heads=6, intermediate_size=1536, queries=3, window_s=0.24, stride_s=0.24, context_s=0.48
 )
 
 

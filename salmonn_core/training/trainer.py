@@ -40,6 +40,7 @@ from salmonn_core.training.trainee import Trainee, build_trainee
 from salmonn_core.weights.sources import locate
 
 COOLEST = 0.03  # share of the learning rate that is left at the end
+PLACES_RATE = 10.0  # attention scores are a thousand times larger than a step of the bridge's rate
 STILL_MEANT = 50  # steps of the running mean that the progress bar shows
 
 
@@ -253,8 +254,12 @@ def _number(seed: int, step: int, process: int) -> int:
 
 
 def _optimizer(config: TrainConfig, trainee: Trainee) -> Any:
-    heard = [p for p in (*trainee.bridge.parameters(), *trainee.head.parameters()) if p.requires_grad]
-    groups = [{"params": heard, "full_lr": config.lr_bridge}]
+    places = [] if trainee.bridge.places is None else list(trainee.bridge.places.parameters())
+    apart = {id(p) for p in places}
+    heard = [p for p in (*trainee.bridge.parameters(), *trainee.head.parameters()) if id(p) not in apart]
+    groups: list[dict[str, Any]] = [{"params": [p for p in heard if p.requires_grad], "full_lr": config.lr_bridge}]
+    if places:
+        groups.append({"params": places, "full_lr": PLACES_RATE * config.lr_bridge, "weight_decay": 0.0})
     if trainee.llm is not None:
         lora = [p for p in trainee.llm.parameters() if p.requires_grad]
         groups.append({"params": lora, "full_lr": config.lr_lora})

@@ -1,9 +1,9 @@
 """How the words of the LLM's vocabulary are spelled in the classes of a reader.
 
-Most words are rare: of those that occurred less than twenty times in 35 hours of speech the reader got two of
-three wrong, of the others one of eight (docs/training-log.md). So only tokens that were heard often are classes;
-a rarer one is spelled by the two tokens that the tokenizer had merged into it, and those by theirs. Each token of
-the LLM has one such spelling, and all of them together spell a text just as the LLM writes it.
+A reader can only know tokens that it was trained on; any other is spelled by the two tokens that the tokenizer had
+merged into it, and those by theirs, so that a word nobody ever spoke to it may still be read. Each token of the LLM has
+one spelling, and those of a text are its tokens' spellings in a row. Whole words are better where they were heard
+at all: spelled by parts as soon as they were heard less than thirty times, they came out maimed (docs/training-log.md).
 """
 
 from __future__ import annotations

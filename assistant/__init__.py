@@ -19,8 +19,8 @@ from salmonn_core.prompts import READING_WEIGHT, WORDS_HERE, transcript_limit, w
 
 __all__ = [
     "READING_WEIGHT",
-    "WORDS_HERE",
     "STOP",
+    "WORDS_HERE",
     "Ask",
     "AudioWindow",
     "Command",

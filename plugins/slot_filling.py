@@ -1,8 +1,8 @@
 """Fills the profile's schema from what is said, asks for what is missing, and emits a typed record.
 
 The window is first written down, then the record is generated under a regular expression made from the schema and the
-words, so that it is valid by construction. What is left is to leave out what was not heard, and to turn words into values. The record
-goes out as an event, and if the profile says so to a file or a webhook.
+words, so that it is valid by construction. What is left is to leave out what was not heard, and to turn words into
+values. The record goes out as an event, and if the profile says so to a file or a webhook.
 """
 
 import json

@@ -159,11 +159,12 @@ class Salmonn:
 
     def join(self, parts: Sequence[AudioTokens]) -> AudioTokens:
         """Several clips one after the other, as one; together they should be no longer than 30 s."""
-        joined = (torch.cat([getattr(part, name) for part in parts]) for name in ("tokens", "spoken", "votes"))
-        return AudioTokens(*joined, sum(part.seconds for part in parts))
+        tokens, spoken = torch.cat([part.tokens for part in parts]), torch.cat([part.spoken for part in parts])
+        votes = torch.cat([part.votes for part in parts])
+        return AudioTokens(tokens, spoken, votes, sum(part.seconds for part in parts))
 
     def names(self, audio: AudioTokens, question: str = "") -> Names:
-        """What the namer hears in a clip that a question is about; nothing in plain speech and of models without one."""
+        """What the namer hears in a clip, for a question about it; nothing in plain speech and without a namer."""
         return named(audio.votes, self.config.labels, question)
 
     def ids(self, text: str) -> Tensor:

@@ -53,7 +53,7 @@ def often_heard(heard: Iterable[int], parts: Parts, least: int) -> list[int]:
 
 def spellings(classes: Iterable[int], parts: Parts) -> dict[int, tuple[int, ...]]:
     """Each token that is a class, by itself, and each whose parts can be spelled, by theirs."""
-    found = {token: (token,) for token in classes}
+    found: dict[int, tuple[int, ...]] = {token: (token,) for token in classes}
     for token, (first, second) in parts.items():  # in the order of the merges: parts come before what they make
         if token not in found and first in found and second in found:
             found[token] = found[first] + found[second]
@@ -87,4 +87,3 @@ class Spelling:
     def classes(self, at_start: bool) -> Tensor:
         """(vocabulary, LONGEST) classes of each token, zeros after them; all zeros where it cannot be spelled."""
         return self._first if at_start else self._inside
-

@@ -3,7 +3,9 @@
 import json
 import random
 import shutil
+import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -206,6 +208,66 @@ def test_a_set_is_filled_up_with_the_words_it_lacks_and_finished_after_an_interr
     prepare(PrepareConfig(out=tmp_path / "set", speak=parts("s.jsonl", "set/*.jsonl")))
     assert read_manifest(tmp_path / "set/flite-rare-books-train-speech.jsonl") == spoken
     assert len(read_manifest(tmp_path / "set/flite-words-train-speech.jsonl")) == 2
+
+
+def piper_voice(folder, name, **settings):
+    spells = {"^": [1], "$": [2], "_": [0], "h": [7], "ɑ": [8, 9]}
+    common = {"phoneme_id_map": spells, "espeak": {"voice": "en-us"}, "audio": {"sample_rate": 16000}}
+    tuned = {"inference": {"noise_scale": 0.6, "length_scale": 1.2, "noise_w": 0.8}}
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.onnx").write_bytes(b"")
+    (folder / f"{name}.onnx.json").write_text(json.dumps(common | tuned | settings))
+
+
+class FakeOnnx:
+    """Says half a second of noise and remembers what it was given."""
+
+    SessionOptions = type("SessionOptions", (), {})
+    asked: ClassVar[list[dict[str, np.ndarray]]] = []
+
+    def __init__(self, *_, **__):
+        pass
+
+    InferenceSession = property(lambda self: lambda *_, **__: self)
+
+    def run(self, _, inputs):
+        self.asked.append(inputs)
+        return [np.full((1, 1, 8000), 0.5, np.float32)]
+
+
+@pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng is not installed")
+def test_a_folder_of_piper_voices_speaks_in_each_of_its_speakers(tmp_path, monkeypatch):
+    from salmonn_core.training.speak import render, takes
+    from salmonn_core.training.voices import Piper
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", onnx := FakeOnnx())
+    piper_voice(tmp_path / "voices", "joe")
+    piper_voice(tmp_path / "voices", "many", num_speakers=2)
+    piper = Piper(tmp_path / "voices")
+    assert piper.voices == ["joe", "many#0", "many#1"]
+    wave = piper.speak("Ha", {"many#1": 1.0}, speed=2.0)
+    asked = onnx.asked.pop()
+    assert (len(wave), wave.dtype) == (8000, np.float32)
+    assert asked["input"].tolist()[0][:2] == [1, 0]
+    assert asked["input"].tolist()[0][-1] == 2
+    assert {7, 8, 9} <= set(asked["input"][0].tolist())
+    assert asked["scales"].tolist() == pytest.approx([0.6, 0.6, 0.8])
+    assert asked["sid"].tolist() == [1]
+    pool = [Sentence(f"Sentence {word}.", "s", "l") for word in "abcdefghijkl"]
+    plan = list(takes("piper", "train", pool, 0, piper.voices))
+    assert {take.voice for take in plan} <= set(piper.voices)
+    assert len({take.voice for take in plan}) > 1
+    assert len(render(plan[0], piper)) == pytest.approx(8000 / plan[0].speed, abs=2)
+
+
+def test_a_folder_without_a_piper_voice_is_told(tmp_path):
+    from salmonn_core.training.voices import Piper
+
+    with pytest.raises(UserError, match=r"no Piper voice in .*NAME\.onnx\.json"):
+        Piper(tmp_path)
+    (tmp_path / "a.onnx").write_bytes(b"")
+    with pytest.raises(UserError, match=r"has no a\.onnx\.json beside it"):
+        Piper(tmp_path)
 
 
 def test_rendered_music_is_what_its_facts_say(tmp_path):

@@ -129,14 +129,15 @@ class Corpus(Strict):
 class Speak(Strict):
     """Sentences for one engine to speak."""
 
-    engine: Literal["kokoro", "flite", "espeak"]
+    engine: Literal["kokoro", "piper", "flite", "espeak"]
     count: int = Field(ge=1)
     texts: Place | None = None
     books: Place | None = None
     aloud: bool = Field(False, description="the questions that `scenes` asks over sounds")
     words: bool = Field(False, description="lists of frequent words that are rare in `cover`")
     cover: list[Pattern] = Field([], description="manifests; sentences with words that are rare in them come first")
-    kokoro: Place | None = None
+    kokoro: Place | None = Field(None, description="folder of its model and voices")
+    piper: Place | None = Field(None, description="folder of voices: NAME.onnx beside NAME.onnx.json")
     split: Literal["train", "dev"] = "train"
     skip: int = Field(0, ge=0)
 
@@ -146,8 +147,9 @@ class Speak(Strict):
             raise ValueError("give one of texts, books, aloud and words")
         if self.words and not self.cover:
             raise ValueError("words needs cover: the manifests of what was spoken already")
-        if self.engine == "kokoro" and self.kokoro is None:
-            raise ValueError("engine kokoro needs kokoro: the folder of its voices")
+        for engine, folder in (("kokoro", self.kokoro), ("piper", self.piper)):
+            if self.engine == engine and folder is None:
+                raise ValueError(f"engine {engine} needs {engine}: the folder of its voices")
         return self
 
 

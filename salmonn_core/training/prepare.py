@@ -27,7 +27,7 @@ from salmonn_core.training.music import FONT_LICENSES, compose, render, soundfon
 from salmonn_core.training.scenes import aloud, over, scene, usable
 from salmonn_core.training.speak import every_voice, speak_all, takes
 from salmonn_core.training.texts import Sentence, plain, readings, sentences
-from salmonn_core.training.voices import Kokoro
+from salmonn_core.training.voices import Kokoro, Piper
 from salmonn_core.weights.sources import locate
 
 # What of a speech entry does not hold for a mixture made from it.
@@ -77,18 +77,22 @@ def _speak(part: Speak, out: Path, seed: int) -> None:
     manifest = out / f"{part.engine}-{covering}{kind}{part.split}-speech.jsonl"
     if part.cover and manifest.exists() and len(read_manifest(manifest)) >= part.count:
         return  # chosen by what there was then; now there is more
-    if part.aloud:
-        plan = list(islice(every_voice(part.engine, part.split, aloud(), seed), part.count))
-    else:
-        plan = list(takes(part.engine, part.split, _pool(part, manifest, seed), seed))
-        plan = plan[part.skip : part.skip + part.count]
     kokoro = Kokoro(part.kokoro) if part.engine == "kokoro" and part.kokoro else None
-    speak_all(plan, out, manifest, kokoro)
+    piper = Piper(part.piper) if part.engine == "piper" and part.piper else None
+    voices = piper.voices if piper else None
+    if part.aloud:
+        plan = list(islice(every_voice(part.engine, part.split, aloud(), seed, voices), part.count))
+    else:
+        plan = list(takes(part.engine, part.split, _pool(part, manifest, seed), seed, voices))
+        plan = plan[part.skip : part.skip + part.count]
+    speak_all(plan, out, manifest, kokoro or piper)
 
 
 def _pool(part: Speak, manifest: Path, seed: int) -> list[Sentence]:
     """The sentences of a part in the order in which they are wanted."""
-    spoken = [path for path in files_of(part.cover) if path != manifest]  # what an interrupted run has made stays wanted
+    spoken = [
+        path for path in files_of(part.cover) if path != manifest
+    ]  # what an interrupted run has made stays wanted
     texts = [str(row["text"]) for path in spoken for row in read_manifest(path) if row.get("text")]
     heard = words_heard(texts)
     if part.words:

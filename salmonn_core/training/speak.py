@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from salmonn_core.training.augment import at_peak, change_speed
 from salmonn_core.training.texts import Sentence, plain
-from salmonn_core.training.voices import ESPEAK_VOICES, FLITE_VOICES, SAMPLE_RATE, Kokoro, espeak, flite
+from salmonn_core.training.voices import ESPEAK_VOICES, FLITE_VOICES, SAMPLE_RATE, Kokoro, Piper, espeak, flite
 
 # Voices that training never hears; word error rates on "unseen voices" are measured on these.
 HELD_OUT = ("af_sarah", "am_puck", "bf_lily", "bm_lewis")
@@ -43,29 +43,42 @@ class Take:
         return f"{self.engine}-{self.voice}-{self.sentence.id}".replace("+", "_")
 
 
-def takes(engine: str, split: str, pool: list[Sentence], seed: int) -> Iterator[Take]:
-    """Endless-free plan of who says what: one voice a sentence, chosen by the seed."""
+def takes(
+    engine: str, split: str, pool: list[Sentence], seed: int, voices: Sequence[str] | None = None
+) -> Iterator[Take]:
+    """Endless-free plan of who says what: one voice a sentence, chosen by the seed.
+
+    Args:
+        voices: to choose from, of an engine whose voices are the user's.
+    """
     rng = random.Random(f"{seed}{engine}{split}")
     for sentence in pool:
         if sentence.split != split:
             continue
-        yield _take(sentence, engine, split, rng)
+        yield _take(sentence, engine, split, rng, voices)
 
 
-def every_voice(engine: str, split: str, pool: list[Sentence], seed: int) -> Iterator[Take]:
+def every_voice(
+    engine: str, split: str, pool: list[Sentence], seed: int, voices: Sequence[str] | None = None
+) -> Iterator[Take]:
     """Takes of a few sentences in turn, whatever their split, in voice after voice, each pair once."""
     rng = random.Random(f"{seed}{engine}{split} every voice")
     done: set[str] = set()
     for sentence in islice(cycle(pool), TRIES * len(pool)):
-        take = _take(sentence, engine, split, rng)
+        take = _take(sentence, engine, split, rng, voices)
         if take.id not in done:
             done.add(take.id)
             yield take
 
 
-def _take(sentence: Sentence, engine: str, split: str, rng: random.Random) -> Take:
-    mixture, voice = _pick_voice(engine, split, rng)
+def _take(sentence: Sentence, engine: str, split: str, rng: random.Random, voices: Sequence[str] | None) -> Take:
+    mixture, voice = _pick_voice(engine, split, rng) if voices is None else _one_of(voices, rng)
     return Take(sentence, engine, voice, mixture, rng.uniform(0.85, 1.2))
+
+
+def _one_of(voices: Sequence[str], rng: random.Random) -> tuple[dict[str, float], str]:
+    voice = rng.choice(voices)
+    return {voice: 1.0}, voice
 
 
 def _pick_voice(engine: str, split: str, rng: random.Random) -> tuple[dict[str, float], str]:
@@ -94,11 +107,13 @@ KOKORO_TRAIN = tuple(
 )
 
 
-def render(take: Take, kokoro: Kokoro | None) -> np.ndarray:
+def render(take: Take, speaker: Kokoro | Piper | None) -> np.ndarray:
     """(samples,) float32 at 16 kHz, peak at 0.7."""
-    if take.engine == "kokoro":
-        assert kokoro is not None
-        wave = kokoro.speak(take.sentence.text, take.mixture, take.speed)
+    if isinstance(speaker, Kokoro):
+        wave = speaker.speak(take.sentence.text, take.mixture, take.speed)
+    elif isinstance(speaker, Piper):
+        # The few voices of a folder become many, as flite's do below; words come at the voice's own pace again.
+        wave = change_speed(speaker.speak(take.sentence.text, take.mixture, 1.0 / take.speed), take.speed)
     elif take.engine == "flite":
         # flite's four voices become many: played faster or slower, formants and pitch move together.
         wave = change_speed(flite(take.voice, take.sentence.text), take.speed)
@@ -123,7 +138,7 @@ def entry(take: Take, path: str, wave: np.ndarray) -> dict[str, object]:
     } | {k: v for k, v in known.items() if v}
 
 
-def speak_all(plan: list[Take], out: Path, manifest: Path, kokoro: Kokoro | None) -> None:
+def speak_all(plan: list[Take], out: Path, manifest: Path, speaker: Kokoro | Piper | None) -> None:
     """Render the plan in order, skipping what the manifest holds."""
     (out / "speech").mkdir(parents=True, exist_ok=True)
     done = {json.loads(line)["path"] for line in manifest.read_text().splitlines()} if manifest.exists() else set()
@@ -132,6 +147,6 @@ def speak_all(plan: list[Take], out: Path, manifest: Path, kokoro: Kokoro | None
             path = f"speech/{take.id}.flac"
             if path in done:
                 continue
-            wave = render(take, kokoro)
+            wave = render(take, speaker)
             soundfile.write(out / path, wave, SAMPLE_RATE, format="FLAC")
             lines.write(json.dumps(entry(take, path, wave)) + "\n")

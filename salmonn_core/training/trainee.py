@@ -99,7 +99,7 @@ class Trainee(nn.Module):
         ]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             naming = self.llm is not None  # the alignment looks at words alone
-            heard = iter(self.bridge.hear(*map(list, zip(*sound, strict=True)), naming) if sound else ())
+            heard = iter(self.bridge.hear(*map(list, zip(*sound, strict=True)), naming=naming) if sound else ())
         silence = torch.zeros(0, self.bridge.projection.out_features, device=self.device)
         nothing = Heard(silence, silence, silence[:, :0])
         return [next(heard) if len(s) else nothing for s, _ in pairs]

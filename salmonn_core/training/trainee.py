@@ -94,12 +94,11 @@ class Trainee(nn.Module):
                 was fitted on them.
         """
         votes = [self._votes(example) for example in examples] or [None] * len(pairs)
-        sound = [
-            (s.to(self.device), a.to(self.device), vote) for (s, a), vote in zip(pairs, votes, strict=True) if len(s)
-        ]
+        sound = [pair_and_vote for pair_and_vote in zip(pairs, votes, strict=True) if len(pair_and_vote[0][0])]
+        speech, audio = ([pair[stream].to(self.device) for pair, _ in sound] for stream in (0, 1))
+        naming = self.llm is not None  # the alignment looks at words alone
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            naming = self.llm is not None  # the alignment looks at words alone
-            heard = iter(self.bridge.hear(*map(list, zip(*sound, strict=True)), naming=naming) if sound else ())
+            heard = iter(self.bridge.hear(speech, audio, [vote for _, vote in sound], naming) if sound else ())
         silence = torch.zeros(0, self.bridge.projection.out_features, device=self.device)
         nothing = Heard(silence, silence, silence[:, :0])
         return [next(heard) if len(s) else nothing for s, _ in pairs]

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from salmonn_core.spelling import Spelling
 
-FLOOR = (
-    -14.0
-)  # log-probability of what cannot be read at all: a name that the reader never learned can still be written
+# Log-probability of what cannot be read at all: a name that the reader never learned can still be written.
+FLOOR = -14.0
 HEARD = -5.0  # a token is worth trying where some audio token gives it at least this
 CANDIDATES = 20  # the LLM's likeliest tokens, tried beside those that were heard
 IMPOSSIBLE = -1e9
@@ -64,7 +63,7 @@ class Guide:
     """
 
     def __init__(self, log_probs: Tensor, spelling: Spelling, weight: float) -> None:
-        self._log_probs = log_probs.double().cpu().clamp_min(FLOOR)
+        self._log_probs = log_probs.cpu().double().clamp_min(FLOOR)
         self._spelling, self._weight = spelling, weight
         heard = self._log_probs.amax(dim=0) > HEARD
         heard[0] = True  # after a token's last class
@@ -119,7 +118,7 @@ class Guide:
 class Paths:
     """Log-probabilities of having read each of n beginnings by each audio token.
 
-    Args:
+    Attributes:
         read: by paths whose last audio token is the beginning's last class, (length, n).
         blank: by paths whose last audio token is a blank, (length, n).
         before: before the first audio token; 0 for the empty beginning, which is certain.

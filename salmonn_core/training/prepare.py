@@ -90,9 +90,8 @@ def _speak(part: Speak, out: Path, seed: int) -> None:
 
 def _pool(part: Speak, manifest: Path, seed: int) -> list[Sentence]:
     """The sentences of a part in the order in which they are wanted."""
-    spoken = [
-        path for path in files_of(part.cover) if path != manifest
-    ]  # what an interrupted run has made stays wanted
+    # What an interrupted run has made stays wanted.
+    spoken = [path for path in files_of(part.cover) if path != manifest]
     texts = [str(row["text"]) for path in spoken for row in read_manifest(path) if row.get("text")]
     heard = words_heard(texts)
     if part.words:

@@ -408,14 +408,16 @@ def test_only_words_that_were_spoken_are_spelled_beside_the_llm():
     from salmonn_core.training.trainee import Trainee
 
     pieces = SimpleNamespace(ids=lambda text: [7] + [1] * len(text.split()))  # even nothing has its space
-    trainee = SimpleNamespace(pieces=pieces, head=SimpleNamespace(class_of={7: 1, 1: 2}), llm=object())
+    trainee = SimpleNamespace(pieces=pieces, spelled={7: (7,), 1: (2, 3)}, llm=object())
 
     def spelled(kind, text):
         return Trainee.spelling(trainee, Example(Clip("a.wav", kind, text, "", {}), "asr", "", ""))
 
-    assert spelled("speech", "go on") == [7, 1, 1]
+    assert spelled("speech", "go on") == [7, 2, 3, 2, 3]  # a word that is no class comes in parts
     assert spelled("speech", "") == []
     assert spelled("event", "dog bark") == []
+    trainee.spelled = {7: (7,)}
+    assert spelled("speech", "go on") == []  # a clip with a word that cannot be spelled teaches no words
 
 
 def test_an_exported_bridge_can_be_the_mean_of_two_checkpoints(tmp_path):

@@ -125,23 +125,18 @@ class Piper:
     """
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
+        described = _piper_settings(folder)
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._models: dict[str, tuple[Any, dict[str, Any], int | None]] = {}
-        for model in sorted(folder.glob("*.onnx")):
-            described = model.with_name(f"{model.name}.json")
-            if not described.is_file():
-                raise UserError(f"{model} has no {described.name} beside it, which says how its voice spells")
-            settings = json.loads(described.read_text(encoding="utf-8"))
+        for model, settings in described.items():
             session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
             speakers = int(settings.get("num_speakers", 1))
             for number in range(speakers):
                 name = model.stem if speakers == 1 else f"{model.stem}#{number}"
                 self._models[name] = session, settings, None if speakers == 1 else number
-        if not self._models:
-            raise UserError(f"no Piper voice in {folder}: a voice is NAME.onnx with NAME.onnx.json beside it")
 
     @property
     def voices(self) -> list[str]:
@@ -163,3 +158,16 @@ class Piper:
             inputs["sid"] = np.array([speaker])
         wave = np.asarray(session.run(None, inputs)[0], np.float32).reshape(-1)
         return soxr.resample(wave, settings["audio"]["sample_rate"], SAMPLE_RATE).astype(np.float32)
+
+
+def _piper_settings(folder: Path) -> dict[Path, dict[str, Any]]:
+    """What is said of each voice in a folder, by its model."""
+    found = {}
+    for model in sorted(folder.glob("*.onnx")):
+        described = model.with_name(f"{model.name}.json")
+        if not described.is_file():
+            raise UserError(f"{model} has no {described.name} beside it, which says how its voice spells")
+        found[model] = json.loads(described.read_text(encoding="utf-8"))
+    if not found:
+        raise UserError(f"no Piper voice in {folder}: a voice is NAME.onnx with NAME.onnx.json beside it")
+    return found

@@ -67,8 +67,7 @@ class Guide:
         self._spelling, self._weight = spelling, weight
         heard = self._log_probs.amax(dim=0) > HEARD
         heard[0] = True  # after a token's last class
-        tables = (spelling.classes(first) for first in (False, True))
-        self._worth_trying = [(heard[table].all(dim=1) & (table[:, 0] > 0)).nonzero().flatten() for table in tables]
+        self._worth_trying = [_all_heard(spelling.classes(first), heard) for first in (False, True)]
         self._path, self._score, self._length = nothing_read(self._log_probs), 0.0, 0
 
     def __call__(self, logits: Tensor, so_far: list[int]) -> Tensor:
@@ -156,6 +155,12 @@ class Paths:
         """Of standing before each audio token, ready for a class, (length, n); a repeated one needs a blank between."""
         either = _shifted(torch.logaddexp(self.read, self.blank), self.before)
         return torch.where(classes == self.last, _shifted(self.blank, self.before), either)
+
+
+def _all_heard(table: Tensor, heard: Tensor) -> Tensor:
+    """The tokens all of whose classes were heard; few begin with one that was."""
+    begins = (heard[table[:, 0]] & (table[:, 0] > 0)).nonzero().flatten()
+    return begins[heard[table[begins]].all(dim=1)]
 
 
 def nothing_read(log_probs: Tensor) -> Paths:

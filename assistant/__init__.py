@@ -15,7 +15,7 @@ from assistant.records import (
     Timings,
     Turn,
 )
-from salmonn_core.prompts import READING_WEIGHT, WORDS_HERE, transcript_limit, with_transcript
+from salmonn_core.prompts import READING_WEIGHT, WORDS_HERE, transcript_limit
 
 __all__ = [
     "READING_WEIGHT",
@@ -41,5 +41,4 @@ __all__ = [
     "Write",
     "hookimpl",
     "transcript_limit",
-    "with_transcript",
 ]

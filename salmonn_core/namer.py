@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import cast
@@ -111,11 +111,8 @@ def _in_order(logits: Tensor, labels: Sequence[str]) -> tuple[str, ...]:
         for logit, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     ]
     runs = [(name, len(list(run))) for name, run in groupby(each)]
-    return _merged(name for name, windows in runs if windows >= min(LASTING, len(each)))
-
-
-def _merged(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name for name, _ in groupby(names))
+    lasting = (name for name, windows in runs if windows >= min(LASTING, len(each)))
+    return tuple(name for name, _ in groupby(lasting))
 
 
 class Namer(nn.Module):

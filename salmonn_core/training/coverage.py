@@ -58,14 +58,14 @@ def rarest_first(pool: Sequence[Sentence], heard: Counter[str], count: int) -> l
     return chosen
 
 
-def word_lists(heard: Counter[str], count: int, seed: int = 0) -> list[Sentence]:
+def word_lists(heard: Counter[str], seed: int = 0) -> list[Sentence]:
     """Frequent words that were seldom heard, shuffled, seven a list."""
     rng = random.Random(seed)
     frequent = [word for word in top_n_list("en", FREQUENT) if re.fullmatch(r"[a-z][a-z']{2,}", word)]
     missing = [word for word in frequent for _ in range(min(LIST_WORDS, LISTED_UNTIL - heard[word]))]
     rng.shuffle(missing)
     lists = (" ".join(missing[i : i + LIST_WORDS]) for i in range(0, len(missing), LIST_WORDS))
-    return [Sentence(text, "words of wordfreq", LIST_LICENSE) for text in lists][:count]
+    return [Sentence(text, "words of wordfreq", LIST_LICENSE) for text in lists]
 
 
 def words_heard(texts: Iterable[str]) -> Counter[str]:

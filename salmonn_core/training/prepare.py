@@ -77,15 +77,23 @@ def _speak(part: Speak, out: Path, seed: int) -> None:
     manifest = out / f"{part.engine}-{covering}{kind}{part.split}-speech.jsonl"
     if part.cover and manifest.exists() and len(read_manifest(manifest)) >= part.count:
         return  # chosen by what there was then; now there is more
-    kokoro = Kokoro(part.kokoro) if part.engine == "kokoro" and part.kokoro else None
-    piper = Piper(part.piper) if part.engine == "piper" and part.piper else None
-    voices = piper.voices if piper else None
+    speaker = _speaker(part)
+    voices = speaker.voices if isinstance(speaker, Piper) else ()
     if part.aloud:
         plan = list(islice(every_voice(part.engine, part.split, aloud(), seed, voices), part.count))
     else:
         plan = list(takes(part.engine, part.split, _pool(part, manifest, seed), seed, voices))
         plan = plan[part.skip : part.skip + part.count]
-    speak_all(plan, out, manifest, kokoro or piper)
+    speak_all(plan, out, manifest, speaker)
+
+
+def _speaker(part: Speak) -> Kokoro | Piper | None:
+    """The voices that a part's engine loads; flite and espeak-ng are programs."""
+    if part.engine == "kokoro" and part.kokoro:
+        return Kokoro(part.kokoro)
+    if part.engine == "piper" and part.piper:
+        return Piper(part.piper)
+    return None
 
 
 def _pool(part: Speak, manifest: Path, seed: int) -> list[Sentence]:
@@ -93,15 +101,16 @@ def _pool(part: Speak, manifest: Path, seed: int) -> list[Sentence]:
     # What an interrupted run has made stays wanted.
     spoken = [path for path in files_of(part.cover) if path != manifest]
     texts = [str(row["text"]) for path in spoken for row in read_manifest(path) if row.get("text")]
-    heard = words_heard(texts)
+    heard, done = words_heard(texts), set(texts)
     if part.words:
-        return word_lists(heard, part.skip + part.count, seed)
-    pool = sentences(part.texts) if part.texts else readings(part.books)  # type: ignore[arg-type]
-    if not part.cover:
-        return pool
-    done = set(texts)
+        pool = word_lists(heard, seed)
+    elif part.texts:
+        pool = sentences(part.texts)
+    else:
+        pool = readings(part.books)  # type: ignore[arg-type]
     fresh = [s for s in pool if s.split == part.split and plain(s.text) not in done]
-    return rarest_first(fresh, heard, part.skip + part.count)
+    # Lists are made for the words that are missing, whatever their order.
+    return rarest_first(fresh, heard, part.skip + part.count) if part.cover and not part.words else fresh
 
 
 def make(out: Path, name: str, count: int, one: Callable[[int], tuple[np.ndarray, Row]]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from salmonn_core.namer import Names
 from salmonn_core.training.corpus import Clip, Features, bucketed
-from salmonn_core.training.tasks import Example, allowed, draw, text_example
+from salmonn_core.training.tasks import Example, allowed, draw, nothing_named, text_example
 
 REPEATS = {"event": 6, "music": 3}
 
@@ -25,7 +25,7 @@ class Sampler:
     seed: int
     commands: Sequence[Clip] = ()  # asked in text alone
     text_examples: int = 0  # of them, and of scenes, a batch
-    names: Callable[[str, str], Names] = lambda path, question: Names()  # what the namer hears of a path, when asked
+    names: Callable[[str, str], Names] = nothing_named  # what the namer hears of a path, when asked
     labels: Sequence[str] = ()  # what it knows
     epoch: int = 0
     position: int = 0

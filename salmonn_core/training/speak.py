@@ -43,9 +43,7 @@ class Take:
         return f"{self.engine}-{self.voice}-{self.sentence.id}".replace("+", "_")
 
 
-def takes(
-    engine: str, split: str, pool: list[Sentence], seed: int, voices: Sequence[str] | None = None
-) -> Iterator[Take]:
+def takes(engine: str, split: str, pool: list[Sentence], seed: int, voices: Sequence[str] = ()) -> Iterator[Take]:
     """Endless-free plan of who says what: one voice a sentence, chosen by the seed.
 
     Args:
@@ -58,9 +56,7 @@ def takes(
         yield _take(sentence, engine, split, rng, voices)
 
 
-def every_voice(
-    engine: str, split: str, pool: list[Sentence], seed: int, voices: Sequence[str] | None = None
-) -> Iterator[Take]:
+def every_voice(engine: str, split: str, pool: list[Sentence], seed: int, voices: Sequence[str] = ()) -> Iterator[Take]:
     """Takes of a few sentences in turn, whatever their split, in voice after voice, each pair once."""
     rng = random.Random(f"{seed}{engine}{split} every voice")
     done: set[str] = set()
@@ -71,19 +67,14 @@ def every_voice(
             yield take
 
 
-def _take(sentence: Sentence, engine: str, split: str, rng: random.Random, voices: Sequence[str] | None) -> Take:
-    mixture, voice = _pick_voice(engine, split, rng) if voices is None else _one_of(voices, rng)
+def _take(sentence: Sentence, engine: str, split: str, rng: random.Random, voices: Sequence[str]) -> Take:
+    mixture, voice = _pick_voice(engine, split, rng, voices)
     return Take(sentence, engine, voice, mixture, rng.uniform(0.85, 1.2))
 
 
-def _one_of(voices: Sequence[str], rng: random.Random) -> tuple[dict[str, float], str]:
-    voice = rng.choice(voices)
-    return {voice: 1.0}, voice
-
-
-def _pick_voice(engine: str, split: str, rng: random.Random) -> tuple[dict[str, float], str]:
+def _pick_voice(engine: str, split: str, rng: random.Random, voices: Sequence[str]) -> tuple[dict[str, float], str]:
     if engine != "kokoro":
-        return {}, rng.choice(FLITE_VOICES if engine == "flite" else ESPEAK_VOICES)
+        return {}, rng.choice(voices or (FLITE_VOICES if engine == "flite" else ESPEAK_VOICES))
     if split == "dev":
         voice = rng.choice(HELD_OUT)
         return {voice: 1.0}, voice
@@ -113,7 +104,7 @@ def render(take: Take, speaker: Kokoro | Piper | None) -> np.ndarray:
         wave = speaker.speak(take.sentence.text, take.mixture, take.speed)
     elif isinstance(speaker, Piper):
         # The few voices of a folder become many, as flite's do below; words come at the voice's own pace again.
-        wave = change_speed(speaker.speak(take.sentence.text, take.mixture, 1.0 / take.speed), take.speed)
+        wave = change_speed(speaker.speak(take.sentence.text, take.voice, 1.0 / take.speed), take.speed)
     elif take.engine == "flite":
         # flite's four voices become many: played faster or slower, formants and pitch move together.
         wave = change_speed(flite(take.voice, take.sentence.text), take.speed)

@@ -57,9 +57,6 @@ class Example:
     span: Span = WHOLE  # which part of the clip is heard
 
 
-NOTHING_HEARD = Clip("", "text", "", "", {})
-
-
 def commands_as_text(folder: Path) -> list[Clip]:
     """Commands with slots that nobody spoke, for training in text alone: a tenth of the cost of a spoken one."""
     known = [s for s in sentences(folder) if s.slots and s.split == "train"]
@@ -83,12 +80,12 @@ def scene_example(clip: Clip, labels: Sequence[str], rng: random.Random) -> Exam
     sounds: list[Row] = [{"kind": "event", "labels": [label]} for label in labels]
     parts, question, answer = rng.choice(TOLD_BY_NAMES)([{"text": clip.text}], sounds, rng)
     if about_a_word(question):
-        return Example(NOTHING_HEARD, "QA", with_transcript(question, clip.text), answer)
+        return Example(clip, "QA", with_transcript(question, clip.text), answer)
     in_order = tuple(label_of(part) if part.get("labels") else SPEECH for part in parts)
     heard = [name for name in in_order if name != SPEECH]
     others = rng.sample([label for label in labels if label not in heard], rng.randint(0, MOST_NAMES - len(heard)))
     rng.shuffle(heard)
-    return Example(NOTHING_HEARD, "QA", with_names(question, Names((*heard, *others), in_order)), answer)
+    return Example(clip, "QA", with_names(question, Names((*heard, *others), in_order)), answer)
 
 
 def _answers(clip: Clip, answers: Mapping[str, str], rng: random.Random) -> dict[str, tuple[str, str]]:
@@ -154,12 +151,17 @@ def weight_of(task: str, stage: str) -> float:
     return WEIGHTS[stage].get(task, 1.0 if stage == "instruct" else 0.0)
 
 
+def nothing_named(path: str, question: str) -> Names:
+    """What is heard of a path, when asked a question, without a namer."""
+    return Names()
+
+
 def draw(
     clip: Clip,
     stage: str,
     answers: Mapping[str, str],
     rng: random.Random,
-    names: Callable[[str, str], Names] = lambda path, question: Names(),
+    names: Callable[[str, str], Names] = nothing_named,
 ) -> Example:
     """One task for a clip, by the stage's weights.
 

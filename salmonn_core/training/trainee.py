@@ -94,7 +94,7 @@ class Trainee(nn.Module):
                 was fitted on them.
         """
         votes = [self._votes(example) for example in examples] or [None] * len(pairs)
-        sound = [pair_and_vote for pair_and_vote in zip(pairs, votes, strict=True) if len(pair_and_vote[0][0])]
+        sound = [(pair, vote) for pair, vote in zip(pairs, votes, strict=True) if len(pair[0])]
         speech, audio = ([pair[stream].to(self.device) for pair, _ in sound] for stream in (0, 1))
         naming = self.llm is not None  # the alignment looks at words alone
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):

@@ -68,6 +68,20 @@ def phonemes(text: str, accent: str) -> str:
     return ipa + (text[-1] if text[-1] in ".?!" else ".")
 
 
+def _session(model: Path, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+def _said(session: Any, inputs: dict[str, np.ndarray], rate: int) -> np.ndarray:
+    """(samples,) float32 at 16 kHz of what a model says at a rate of its own."""
+    wave = np.asarray(session.run(None, inputs)[0], np.float32).reshape(-1)
+    return soxr.resample(wave, rate, SAMPLE_RATE).astype(np.float32)
+
+
 class Kokoro:
     """The Kokoro-82M voices: 28 English ones, and weighted mixtures of them as further speakers.
 
@@ -75,16 +89,12 @@ class Kokoro:
     """
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
         model = folder / "kokoro.onnx"
         if not model.exists():
             raise UserError(f"no Kokoro model at {model}; docs/training-log.md says how to make it")
         if hashlib.sha256(model.read_bytes()).hexdigest() != KOKORO_SHA256:
             raise UserError(f"{model} is damaged (sha256 differs); delete it and fetch it again")
-        self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        self._session = _session(model, threads)
         vocabulary = json.loads((folder / "vocab.json").read_text())
         self._ids: dict[str, int] = vocabulary.get("vocab", vocabulary)
         self._styles = {
@@ -111,8 +121,7 @@ class Kokoro:
                 strict=True,
             )
         )
-        wave = np.asarray(self._session.run(None, inputs)[0], np.float32).reshape(-1)
-        return soxr.resample(wave, KOKORO_RATE, SAMPLE_RATE).astype(np.float32)
+        return _said(self._session, inputs, KOKORO_RATE)
 
 
 class Piper:
@@ -125,14 +134,9 @@ class Piper:
     """
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
-        described = _piper_settings(folder)
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
         self._models: dict[str, tuple[Any, dict[str, Any], int | None]] = {}
-        for model, settings in described.items():
-            session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        for model, settings in _piper_settings(folder).items():
+            session = _session(model, threads)
             speakers = int(settings.get("num_speakers", 1))
             for number in range(speakers):
                 name = model.stem if speakers == 1 else f"{model.stem}#{number}"
@@ -142,9 +146,9 @@ class Piper:
     def voices(self) -> list[str]:
         return list(self._models)
 
-    def speak(self, text: str, mixture: dict[str, float], speed: float = 1.0) -> np.ndarray:
-        """Speak `text` in the first voice of a mixture; (samples,) float32 at 16 kHz."""
-        session, settings, speaker = self._models[next(iter(mixture))]
+    def speak(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
+        """Speak `text` in one of the `voices`; (samples,) float32 at 16 kHz."""
+        session, settings, speaker = self._models[voice]
         known: dict[str, list[int]] = settings["phoneme_id_map"]
         # Each symbol is followed by a pad, as in training; ^ and $ frame the sentence.
         ids = [known["^"], known["_"]]
@@ -156,8 +160,7 @@ class Piper:
         inputs = {"input": row, "input_lengths": np.array([row.shape[1]]), "scales": np.array(scales, np.float32)}
         if speaker is not None:
             inputs["sid"] = np.array([speaker])
-        wave = np.asarray(session.run(None, inputs)[0], np.float32).reshape(-1)
-        return soxr.resample(wave, settings["audio"]["sample_rate"], SAMPLE_RATE).astype(np.float32)
+        return _said(session, inputs, settings["audio"]["sample_rate"])
 
 
 def _piper_settings(folder: Path) -> dict[Path, dict[str, Any]]:

@@ -89,9 +89,9 @@ def _asked_for(logits: Tensor, labels: Sequence[str], question: str) -> tuple[st
     """The sounds that a question about their order names, by the middle of when each is likelier than the others."""
     if not ORDER.search(question):
         return ()
-    asked = [index for index, label in enumerate(labels) if re.search(rf"\b{re.escape(label)}\b", question)]
-    about = [labels[index] for index in asked]
-    items = [logits[:, index] for index in asked]
+    longest_first = sorted(labels, key=len, reverse=True)  # a church bell is no other bell
+    about = list(dict.fromkeys(re.findall(rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b", question)))
+    items = [logits[:, labels.index(label)] for label in about]
     if WORDS.search(question):
         about.append(SPEECH)
         items.append(-logits.max(dim=1).values)  # of speech no sound is likely

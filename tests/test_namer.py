@@ -57,6 +57,13 @@ def test_a_question_about_the_order_of_sounds_is_answered_with_those_that_it_nam
         assert named(windows, LABELS, question).in_order == (SPEECH,)
 
 
+def test_a_sound_whose_name_holds_another_is_not_taken_for_both() -> None:
+    labels = ("bell", "church bell", "rain")
+    windows = torch.tensor([[-6.0, -6.0, -8.0]] * 6 + [[-8.0, -8.0, -6.0]] * 6)
+    assert named(windows, labels, "Is the rain before or after the church bell?").in_order == ("church bell", "rain")
+    assert named(windows, labels, "Is the bell before or after the rain?").in_order == ("bell", "rain")
+
+
 def test_a_question_about_words_and_a_sound_is_told_which_comes_first() -> None:
     windows = torch.tensor([faintly("train")] * 6 + [NOTHING] * 6)
     question = "Are the words before or after the train?"

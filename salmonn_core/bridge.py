@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from salmonn_core.config import QFormerConfig
+from salmonn_core.context import Places
 from salmonn_core.namer import Namer
-from salmonn_core.qformer import Places, build_qformer, listen
+from salmonn_core.neighbours import Neighbours
+from salmonn_core.qformer import build_qformer, listen
 
 ENCODER_NORM_EPS = 1e-5
 
@@ -52,6 +54,7 @@ class Bridge(nn.Module):
         self.query_tokens = nn.Parameter(torch.randn(1, config.queries, config.hidden_size) * 0.02)
         self.qformer = build_qformer(config, speech_width + audio_width)
         self.places = Places(config) if config.context_s else None
+        self.neighbours = Neighbours(config.hidden_size, config.neighbours) if config.neighbours else None
         self.projection = nn.Linear(config.hidden_size, llm_width)
         self.namer = Namer(speech_width + audio_width, labels, llm_width) if labels else None
 
@@ -79,6 +82,9 @@ class Bridge(nn.Module):
     def tokens(self, clips: Sequence[Tensor]) -> Tensor:
         """Joined frames of some clips, (frames, width) each, to (windows of all, queries, llm_width)."""
         heard = listen(self.qformer, self.query_tokens, clips, self.config, self.places)
+        if self.neighbours is not None:
+            lengths = [self.config.audio_tokens(len(clip)) for clip in clips]
+            heard = self.neighbours(heard.flatten(0, 1), lengths).view_as(heard)
         return cast(Tensor, self.projection(heard))
 
     def forward(self, speech: Tensor, audio: Tensor) -> Tensor:

@@ -54,6 +54,7 @@ class QFormerConfig:
     window_s: float = 0.333333
     stride_s: float = 0.333333
     context_s: float = 0.0  # heard on either side of each window too; none in the paper
+    neighbours: int = 0  # blocks in which audio tokens look at those beside them; none in the paper
 
     @property
     def window_frames(self) -> int:

@@ -16,6 +16,7 @@ from salmonn_core.config import LoraConfig, SalmonnConfig, from_dict
 from salmonn_core.errors import UserError
 from salmonn_core.reading import Reader
 from salmonn_core.weights.convert import quiet_transformers
+from salmonn_core.weights.rowwise import packed, unpacked
 from salmonn_core.weights.safe import assign, check_fit, read_json, read_safetensors
 from salmonn_core.weights.sources import cache_folder, locate
 
@@ -87,13 +88,19 @@ def lora_state(llm: Any) -> dict[str, Tensor]:
     return {key: value for key, value in llm.state_dict().items() if LORA_KEYS in key}
 
 
-def save(folder: Path, config: SalmonnConfig, state: dict[str, Tensor]) -> None:
-    """Write a model folder: config.json and one safetensors file, in float16 but for whole numbers."""
+def save(folder: Path, config: SalmonnConfig, state: dict[str, Tensor], whole: str | None = None) -> None:
+    """Write a model folder: config.json and one safetensors file, in float16 but for whole numbers.
+
+    Args:
+        whole: a prefix of weights that are kept as whole numbers (`salmonn_core.weights.rowwise`).
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(json.dumps(asdict(config), indent=2) + "\n")
     tensors = {k: v.detach().half() if v.is_floating_point() else v for k, v in state.items()}
+    if whole is not None:
+        tensors = packed(tensors, whole)
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / WEIGHTS_FILE)
 
 
@@ -105,7 +112,8 @@ def load(name: str | Path, device: str = "cpu", precision: Precision = "auto") -
     """
     folder = model_folder(name)
     config = read_config(folder)
-    return build(config, read_safetensors(folder / WEIGHTS_FILE), device, precision, str(folder / WEIGHTS_FILE))
+    state = unpacked(read_safetensors(folder / WEIGHTS_FILE))
+    return build(config, state, device, precision, str(folder / WEIGHTS_FILE))
 
 
 def load_official(

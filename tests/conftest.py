@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -20,6 +21,17 @@ from assistant.turns import Turns
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
+
+
+class _Loggers(dict[str, Any]):
+    """pytest's `catching_logs` walks over all loggers while a thread of the test before may still import a module
+    that makes one: "dictionary changed size during iteration", and the test that follows fails."""
+
+    def values(self) -> list[Any]:  # type: ignore[override]
+        return list(super().values())
+
+
+logging.Logger.manager.loggerDict = _Loggers(logging.Logger.manager.loggerDict)
 
 
 class LoudIsVoice:

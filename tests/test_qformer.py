@@ -9,6 +9,7 @@ import torch
 
 from salmonn_core.bridge import Bridge
 from salmonn_core.config import QFormerConfig
+from salmonn_core.errors import UserError
 
 PLAIN = QFormerConfig(
     hidden_size=24, attention_heads=2, intermediate_size=32, queries=3, window_s=0.08, stride_s=0.08
@@ -69,3 +70,10 @@ def test_each_query_of_a_new_model_listens_around_its_own_share_of_the_window_an
     likeliest = places.preference[0].argmax(dim=-1)  # of 4 places before, 4 in and 4 after the window
     assert likeliest.tolist() == [[0, 1, 3], [8, 9, 11]] or likeliest.tolist() == [[0, 2, 3], [8, 10, 11]]
     assert (likeliest.diff(dim=1) > 0).all()
+
+
+def test_context_that_does_not_fit_the_windows_is_told() -> None:
+    with pytest.raises(UserError, match="whole windows"):
+        bridge(replace(PLAIN, context_s=0.04))
+    with pytest.raises(UserError, match="overlap"):
+        bridge(replace(WIDE, stride_s=0.04))

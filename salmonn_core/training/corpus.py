@@ -20,9 +20,17 @@ from salmonn_core.training.texts import plain
 SPEECH_WIDTH = 512
 MAX_CLIP_S = 28.0
 FEWEST_WINDOWS = 5  # 1.2 s
+LONGEST_SPAN = 8  # frames that are hidden together
 KIND_OF_TASK = {"audiocaption": "event", "music_description": "music"}
 TINY_QFORMER = QFormerConfig(
-    hidden_size=384, attention_heads=6, intermediate_size=1536, queries=3, window_s=0.24, stride_s=0.24, context_s=0.48
+    hidden_size=384,
+    attention_heads=6,
+    intermediate_size=1536,
+    queries=3,
+    window_s=0.24,
+    stride_s=0.24,
+    context_s=0.48,
+    neighbours=3,
 )
 
 
@@ -96,6 +104,17 @@ def cut(pair: Pair, span: Span) -> Pair:
     ratio = len(audio) / len(speech)
     at = slice(windows.start * WINDOW_FRAMES, windows.stop * WINDOW_FRAMES)
     return speech[at], audio[round(at.start * ratio) : round(at.stop * ratio)]
+
+
+def masked(states: Tensor, share: float) -> Tensor:
+    """A copy without some channels and some spans of 0.16 s at most, each about a share: SpecAugment (Park et al. 2019)
+    on encoder states, so that no word hangs on a single place or feature."""
+    kept = (torch.rand(states.shape[1], device=states.device) >= share).to(states)
+    states = states * kept
+    for _ in range(round(2.0 * share * len(states) / LONGEST_SPAN)):
+        start = int(torch.randint(len(states), ()))
+        states[start : start + int(torch.randint(1, LONGEST_SPAN + 1, ()))] = 0.0
+    return states
 
 
 def whole_windows(windows: int, span: Span) -> slice | None:

@@ -52,5 +52,5 @@ def export(config: ExportConfig) -> Path:
         labels=tuple(json.loads(described(file).get("labels", "[]"))),
         license="Apache-2.0; training data licences are listed in docs/model-card.md",
     )
-    save(config.out, model, state)
+    save(config.out, model, state, whole="beats.")
     return config.out / "salmonn.safetensors"

@@ -30,7 +30,7 @@ from salmonn_core.training.align import CtcHead, silence_missing_stream
 from salmonn_core.training.checkpoints import folders, newest
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import TrainConfig
-from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, Features, whole_windows
+from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, Features, masked, whole_windows
 from salmonn_core.training.naming import crossed, fit, known_labels, unspoken, words_of
 from salmonn_core.training.pieces import Pieces
 from salmonn_core.training.tasks import Example
@@ -60,6 +60,7 @@ class Trainee(nn.Module):
         self.tokenizer, self.pieces, self.bf16 = tokenizer, pieces, bf16
         self.spelled = spellings(head.tokens, pieces.parts)
         self.crossed: Mapping[str, Tensor] = {}
+        self.hidden = 0.0  # share of what is heard that training hides
 
     @property
     def device(self) -> torch.device:
@@ -95,7 +96,10 @@ class Trainee(nn.Module):
         """
         votes = [self._votes(example) for example in examples] or [None] * len(pairs)
         sound = [(pair, vote) for pair, vote in zip(pairs, votes, strict=True) if len(pair[0])]
-        speech, audio = ([pair[stream].to(self.device) for pair, _ in sound] for stream in (0, 1))
+        dtype = torch.bfloat16 if self.bf16 else torch.float32
+        speech, audio = ([pair[stream].to(self.device, dtype) for pair, _ in sound] for stream in (0, 1))
+        if self.training and self.hidden:
+            speech, audio = [masked(s, self.hidden) for s in speech], [masked(a, self.hidden) for a in audio]
         naming = self.llm is not None  # the alignment looks at words alone
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             heard = iter(self.bridge.hear(speech, audio, [vote for _, vote in sound], naming) if sound else ())
@@ -199,6 +203,7 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     llm, tokenizer = (None, None) if config.stage == "align" else _llm(folder, config.lora_scale)
     head = CtcHead(embeddings, tokens)
     trainee = Trainee(bridge, head, labels, llm, tokenizer, pieces, config.precision == "bf16")
+    trainee.hidden = config.hidden
     weights = load_file(start) if start else {}
     has_lora = trainee.load(weights) if start else False
     if bridge.namer is not None:

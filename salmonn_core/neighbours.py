@@ -1,0 +1,59 @@
+"""Each audio token of a clip looks at those beside it: convolutions over time, after the Q-Former.
+
+Ours, not the paper's. Windows that do not see each other cannot agree on who writes which part of a word, so rare words
+came out maimed (docs/training-log.md). The blocks are the convolution modules of the Conformer (Gulati et al. 2020,
+section 2.2) with a LayerNorm for its BatchNorm, because clips come one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+KERNEL = 7  # tokens
+
+
+class Neighbours(nn.Module):
+    """Some blocks in a row; new ones leave the tokens as they are."""
+
+    def __init__(self, width: int, blocks: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(_Block(width) for _ in range(blocks))
+
+    def forward(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Args:
+        tokens: (tokens of all clips, width), one clip after the other.
+        lengths: how many tokens each clip has; clips do not see each other.
+        """
+        for block in self.blocks:
+            tokens = block(tokens, lengths)
+        return tokens
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.norm_after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.gated, self.out = nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.taps = nn.Parameter(torch.randn(width, KERNEL) * KERNEL**-0.5)
+        self.dropout = nn.Dropout(0.1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
+        seen = F.glu(self.gated(self.norm(tokens)), dim=-1)
+        silence = seen.new_zeros(KERNEL // 2, seen.shape[1])
+        apart = torch.cat([silence, *(part for clip in seen.split(list(lengths)) for part in (clip, silence))])
+        # Between two clips are KERNEL // 2 silent tokens, which are left out again.
+        count = len(apart) - 2 * len(silence)
+        mixed = sum((apart[i : i + count] * self.taps[:, i] for i in range(1, KERNEL)), apart[:count] * self.taps[:, 0])
+        kept = torch.cat([mixed[i : i + n] for i, n in zip(self._starts(lengths), lengths, strict=True)])
+        return tokens + self.dropout(self.out(F.silu(self.norm_after(kept))))
+
+    @staticmethod
+    def _starts(lengths: Sequence[int]) -> list[int]:
+        return [before + index * (KERNEL // 2) for index, before in enumerate(accumulate(lengths[:-1], initial=0))]

@@ -391,6 +391,35 @@ def test_a_cut_clip_keeps_both_encoders_in_step():
     assert cut(pair, (0.5, 0.55)) is pair  # too short to be a sound
 
 
+def test_spans_and_channels_are_hidden_in_a_copy():
+    import torch
+
+    from salmonn_core.training.corpus import LONGEST_SPAN, masked
+
+    torch.manual_seed(0)
+    states = torch.ones(400, 200)
+    seen = masked(states, 0.1)
+    assert states.all()
+    channels, frames = (seen == 0).all(dim=0), (seen == 0).all(dim=1)
+    assert 10 < int(channels.sum()) < 30
+    assert 0.05 < float(frames.float().mean()) < 0.15
+    assert (seen[~frames][:, ~channels] == 1).all()
+    spans = "".join("x" if hidden else " " for hidden in frames).split()
+    assert min(len(span) for span in spans) <= LONGEST_SPAN
+
+
+def test_only_examples_of_like_lengths_go_through_the_llm_together():
+    import torch
+
+    from salmonn_core.training.trainee import ALIKE, alike
+
+    lengths = [90, 20, 25, 200, 26, 27, 100]
+    groups = alike([(torch.zeros(length, 4), torch.zeros(length)) for length in lengths])
+    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+    assert [[lengths[index] for index in group] for group in groups] == [[20, 25, 26], [27], [90, 100], [200]]
+    assert ALIKE == 1.3
+
+
 def test_a_caption_that_does_not_name_its_sound_is_told_the_name():
     from salmonn_core.training.tasks import naming_caption
 

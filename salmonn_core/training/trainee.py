@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,7 @@ TINY_LORA = LoraConfig(
 # SmolLM2-Instruct's own chat format around the official speech part: the base was tuned on it.
 TINY_PROMPT = PromptConfig(template="<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", bos=False)
 IGNORED = -100
+ALIKE = 1.3
 PROBED_CLIPS = 16
 CROSSED = "crossed.safetensors"
 
@@ -124,28 +125,30 @@ class Trainee(nn.Module):
         if self.llm is None:
             return torch.zeros((), device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            embeds, labels = self._batch(examples, audio)
-            hidden = self.llm.base_model.model.model(inputs_embeds=embeds).last_hidden_state
-            # Position i predicts token i + 1; only labelled positions pay for 49,152 logits.
-            wanted = labels[:, 1:] != IGNORED
-            logits = self.llm.base_model.model.lm_head(hidden[:, :-1][wanted])
+            rows = [self._row(example, heard) for example, heard in zip(examples, audio, strict=True)]
+            return torch.stack([self._loss_of_alike([rows[i] for i in group]) for group in alike(rows)]).sum()
+
+    def _loss_of_alike(self, rows: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """The loss of examples that are about as long as each other, so that little of the batch is padding."""
+        pad = nn.utils.rnn.pad_sequence
+        embeds = pad([row for row, _ in rows], batch_first=True)
+        labels = pad([label for _, label in rows], batch_first=True, padding_value=IGNORED)
+        hidden = self.llm.base_model.model.model(inputs_embeds=embeds).last_hidden_state
+        # Position i predicts token i + 1; only labelled positions pay for 49,152 logits.
+        wanted = labels[:, 1:] != IGNORED
+        logits = self.llm.base_model.model.lm_head(hidden[:, :-1][wanted])
         each = F.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="none")
         return (each * (1.0 / wanted.sum(dim=1).sqrt()).repeat_interleave(wanted.sum(dim=1))).sum()
 
-    def _batch(self, examples: list[Example], audio: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Right-padded input embeddings (batch, longest, width) and labels (batch, longest)."""
+    def _row(self, example: Example, heard: Tensor) -> tuple[Tensor, Tensor]:
+        """Input embeddings (length, width) and labels (length,) of one example."""
         table = self.llm.get_input_embeddings()
-        rows, labels = [], []
-        end = torch.tensor([self.tokenizer.eos_token_id], device=self.device)
-        for example, heard in zip(examples, audio, strict=True):
-            halves = build_prompt(TINY_PROMPT, example.instruction)
-            before, after = self.ids(halves.before), self.ids(halves.after)
-            answer = torch.cat((self.ids(example.answer), end))
-            rows.append(torch.cat((table(before), heard.to(table.weight.dtype), table(after), table(answer))))
-            unlabelled = torch.full((len(before) + len(heard) + len(after),), IGNORED, device=self.device)
-            labels.append(torch.cat((unlabelled, answer)))
-        pad = nn.utils.rnn.pad_sequence
-        return pad(rows, batch_first=True), pad(labels, batch_first=True, padding_value=IGNORED)
+        halves = build_prompt(TINY_PROMPT, example.instruction)
+        before, after = self.ids(halves.before), self.ids(halves.after)
+        answer = torch.cat((self.ids(example.answer), torch.tensor([self.tokenizer.eos_token_id], device=self.device)))
+        unlabelled = torch.full((len(before) + len(heard) + len(after),), IGNORED, device=self.device)
+        embeds = torch.cat((table(before), heard.to(table.weight.dtype), table(after), table(answer)))
+        return embeds, torch.cat((unlabelled, answer))
 
     def _ctc(self, examples: list[Example], audio: list[Tensor], compared: Tensor) -> Tensor:
         spelled = [(heard, ids) for e, heard in zip(examples, audio, strict=True) if (ids := self.spelling(e))]
@@ -182,6 +185,17 @@ class Trainee(nn.Module):
         return bool(lora)
 
 
+def alike(rows: Sequence[tuple[Tensor, Tensor]]) -> list[list[int]]:
+    """Which rows go through the LLM together: those not much longer than the shortest of their group."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(rows)), key=lambda i: len(rows[i][0])):
+        if groups and len(rows[index][0]) <= ALIKE * len(rows[groups[-1][0]][0]):
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
 def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) -> Trainee:
     """The parts at their start: new, or as the checkpoint that the config names left them.
 
@@ -200,7 +214,7 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
         for module in bridge.modules():
             if isinstance(module, nn.Dropout):
                 module.p = config.dropout
-    llm, tokenizer = (None, None) if config.stage == "align" else _llm(folder, config.lora_scale)
+    llm, tokenizer = (None, None) if config.stage == "align" else _llm(folder, config.lora_scale, config.precision)
     head = CtcHead(embeddings, tokens)
     trainee = Trainee(bridge, head, labels, llm, tokenizer, pieces, config.precision == "bf16")
     trainee.hidden = config.hidden
@@ -277,8 +291,10 @@ def tokens_of(checkpoint: Path) -> list[int]:
     return tokens
 
 
-def _llm(folder: Path, scale: float) -> tuple[Any, Any]:
-    llm, tokenizer = load_llm(folder, "fp32")
+def _llm(folder: Path, scale: float, precision: Literal["bf16", "fp32"]) -> tuple[Any, Any]:
+    llm, tokenizer = load_llm(folder, precision)
+    # On a CPU the backward pass of torch's fused attention takes a third of a step.
+    llm.set_attn_implementation("eager")
     llm.requires_grad_(False)
     llm = with_lora(llm, TINY_LORA)
     for name, parameter in llm.named_parameters():
@@ -287,6 +303,7 @@ def _llm(folder: Path, scale: float) -> tuple[Any, Any]:
     for module in llm.modules():
         if hasattr(module, "scaling") and isinstance(module.scaling, dict):
             module.scaling = {name: value * scale for name, value in module.scaling.items()}
+            module.cast_input_dtype_enabled = False  # autocast does; peft would go to float32 and back
     return llm, tokenizer
 
 

@@ -331,6 +331,17 @@ def test_the_answer_of_every_scene_is_true_of_its_clips(heard):
     assert all(len(answers) > 1 for answers in asked.values())  # never the same answer to a question
 
 
+def test_scenes_without_a_known_voice_or_two_sounds_are_told(heard):
+    from salmonn_core.training.scenes import check_parts
+
+    voices, sounds = heard
+    check_parts(voices, sounds, "scenes")
+    with pytest.raises(UserError, match="scenes: .* no short clip is of a man's voice"):
+        check_parts(voices[:1], sounds, "scenes")
+    with pytest.raises(UserError, match="at least two different sounds, and have 1"):
+        check_parts(voices, sounds[:1], "scenes")
+
+
 def test_scenes_are_written_as_an_official_manifest_and_read_back(heard, tmp_path):
     from salmonn_core.training.config import PrepareConfig
     from salmonn_core.training.prepare import prepare

@@ -29,7 +29,7 @@ TINY_QFORMER = QFormerConfig(
     queries=3,
     window_s=0.24,
     stride_s=0.24,
-    context_s=0.48,
+    context_s=0.24,
     neighbours=3,
 )
 

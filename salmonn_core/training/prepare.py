@@ -24,7 +24,7 @@ from salmonn_core.training.corpus import load_clips
 from salmonn_core.training.coverage import rarest_first, word_lists, words_heard
 from salmonn_core.training.manifests import Row, check_audio, read_clip, read_manifest
 from salmonn_core.training.music import FONT_LICENSES, compose, render, soundfont
-from salmonn_core.training.scenes import aloud, over, scene, usable
+from salmonn_core.training.scenes import aloud, check_parts, over, scene, usable
 from salmonn_core.training.speak import every_voice, speak_all, takes
 from salmonn_core.training.texts import Sentence, plain, readings, sentences
 from salmonn_core.training.voices import Kokoro, Piper
@@ -172,6 +172,7 @@ def _scenes(config: Scenes, out: Path, seed: int) -> None:
         make(out, config.name, config.count, one)
     else:
         speech = usable(_rows(str(config.speech)), speech=True)
+        check_parts(speech, sounds, config.name)
         draws = (random.Random(f"{seed} {config.name} {number}") for number in range(config.count))
         write_manifest(out / f"{config.name}.jsonl", [scene(speech, sounds, rng, i) for i, rng in enumerate(draws)])
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from salmonn_core.config import SAMPLE_RATE
+from salmonn_core.errors import UserError
 from salmonn_core.training.augment import at_peak, level_for
 from salmonn_core.training.manifests import JOINED, PAUSE_SAMPLES, Row, read_clip
 from salmonn_core.training.texts import Sentence
@@ -115,6 +116,23 @@ def usable(rows: Sequence[Row], speech: bool) -> list[Row]:
     """Clips short enough to stand beside others, whose truth is known."""
     fit = [r for r in rows if _seconds(r) <= LONGEST_PART_S and JOINED not in str(r["path"])]
     return [r for r in fit if r.get("text")] if speech else [r for r in fit if r.get("kind") == "event" and r["labels"]]
+
+
+def check_parts(speech: Sequence[Row], sounds: Sequence[Row], where: str) -> None:
+    """Whether scenes can be made of these `usable` clips: they ask who speaks, and compare sounds.
+
+    Raises:
+        UserError: naming what is missing.
+    """
+    heard = {label_of(row) for row in sounds}
+    if len(heard) < 2:
+        raise UserError(f"{where}: scenes need short clips of at least two different sounds, and have {len(heard)}")
+    for gender in ("man", "woman"):
+        if not any(voice_gender(row) == gender for row in speech):
+            raise UserError(
+                f"{where}: scenes ask who speaks, and no short clip is of a {gender}'s voice; "
+                "take what `speak` made with kokoro or flite, whose voices are known"
+            )
 
 
 def scene(speech: Sequence[Row], sounds: Sequence[Row], rng: random.Random, number: int) -> Row:

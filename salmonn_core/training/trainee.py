@@ -253,15 +253,17 @@ def _crossed(
 
 
 def _classes(config: TrainConfig, clips: list[Clip], pieces: Pieces, start: Path | None) -> list[int]:
-    """Those of the run so far, or of the stage before; the alignment chooses them anew.
+    """Those of the run so far, or of the stage before; the alignment adds what its own set has.
 
-    It can: a class has no weights of its own, and no LLM has read the tokens yet.
+    It can: a class has no weights of its own.
     """
     if folders(config.out):
         return tokens_of(newest(config.out))
-    if start is not None and config.stage != "align":
-        return tokens_of(start)
-    return pieces.classes((clip.text for clip in clips if clip.kind == "speech"), config.whole_from)
+    known = tokens_of(start) if start is not None else []
+    if known and config.stage != "align":
+        return known
+    heard = pieces.classes((clip.text for clip in clips if clip.kind == "speech"), config.whole_from)
+    return sorted({*known, *heard})
 
 
 def _labels(config: TrainConfig, clips: list[Clip], start: Path | None) -> list[str]:

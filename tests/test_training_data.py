@@ -336,7 +336,7 @@ def test_scenes_without_a_known_voice_or_two_sounds_are_told(heard):
 
     voices, sounds = heard
     check_parts(voices, sounds, "scenes")
-    with pytest.raises(UserError, match="scenes: .* no short clip is of a man's voice"):
+    with pytest.raises(UserError, match=r"scenes: .* no short clip is of a man's voice"):
         check_parts(voices[:1], sounds, "scenes")
     with pytest.raises(UserError, match="at least two different sounds, and have 1"):
         check_parts(voices, sounds[:1], "scenes")

@@ -25,7 +25,7 @@ from salmonn_core.training.texts import plain, sentences
 WEIGHTS: dict[str, dict[str, float]] = {
     "align": {"asr": 1.0, "audiocaption": 1.0},
     "pretrain": {"asr": 1.0, "audiocaption": 1.0},
-    "instruct": {"asr": 1.0, "audiocaption": 1.0, "label": 0.8, "kind": 0.15, "slots": 0.8, "QA": 0.5, "story": 0.3},
+    "instruct": {"asr": 1.0, "audiocaption": 1.0, "label": 0.8, "kind": 0.25, "slots": 0.8, "QA": 0.5, "story": 0.3},
     "activate": {
         "QA": 1.0,
         "co_reasoning": 1.0,
@@ -34,6 +34,7 @@ WEIGHTS: dict[str, dict[str, float]] = {
         "label": 0.3,
         "asr": 0.3,
         "slots": 0.3,
+        "kind": 0.1,
     },
 }
 CUT_SHARE, SHORTEST_CUT = 0.6, 0.5

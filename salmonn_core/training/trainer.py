@@ -103,8 +103,9 @@ class Trainer:
             fill(store, missing, lambda: whisper_encode(locate(config.whisper_model)), "whisper")
             if config.beats and config.beats_model:
                 model = config.beats_model
-                beats = FeatureStore(config.beats[0], SMALL.encoder_embed_dim)
-                fill(beats, (c.path for c in clips), lambda: beats_encode(model), "beats")
+                stores = [FeatureStore(folder, SMALL.encoder_embed_dim) for folder in config.beats]
+                missing = [c.path for c in clips if not any(c.path in store for store in stores)]
+                fill(stores[0], missing, lambda: beats_encode(model), "beats")
             return Features(config.whisper, config.beats, SMALL)
 
     def _resume(self, trainee: Trainee) -> None:

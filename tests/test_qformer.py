@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from salmonn_core.bridge import Bridge
 from salmonn_core.config import QFormerConfig
+from salmonn_core.context import Blocks
 from salmonn_core.errors import UserError
 
 PLAIN = QFormerConfig(
@@ -61,6 +63,31 @@ def test_clips_that_are_heard_together_do_not_hear_each_other() -> None:
     together = model.forward_batch([first[0], second[0]], [first[1], second[1]])
     torch.testing.assert_close(together[0], model(*first), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(together[1], model(*second), atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_blocks_are_heard_as_each_window_would_hear_its_frames_by_itself() -> None:
+    model = bridge(replace(PLAIN, context_s=0.16))
+    assert model.places is not None
+    attention, preference = model.qformer.encoder.layer[0].crossattention.attention, model.places.preference[0]
+    clips = [torch.randn(length, 16) for length in (18, 4, 11)]
+    window, context = model.config.window_frames, model.config.context_frames
+    starts = [(clip, at) for clip in clips for at in range(0, len(clip) - window + 1, window)]
+    x = torch.randn(len(starts), 3, 24)
+    heard = Blocks(clips, model.config).attend(attention, x, preference)
+    for row, (clip, at) in enumerate(starts):
+        first, last = max(0, at - context), min(len(clip), at + window + context)
+        by_head = [
+            linear(what).unflatten(-1, (2, 12)).transpose(0, 1)
+            for linear, what in (
+                (attention.query, x[row]),
+                (attention.key, clip[first:last]),
+                (attention.value, clip[first:last]),
+            )
+        ]
+        liked = preference[..., first - at + context : last - at + context]
+        alone = scaled_dot_product_attention(*by_head, liked).transpose(0, 1).flatten(1)
+        torch.testing.assert_close(heard[row], alone, atol=1e-5, rtol=1e-5)
 
 
 @torch.inference_mode()

@@ -41,6 +41,18 @@ def test_the_batch_benchmark_runs_and_says_how_many_answers_agree():
     assert row["ratio"] == pytest.approx(row["alone_s"] / row["together_s"])
 
 
+@pytest.mark.slow
+@pytest.mark.weights
+def test_the_precision_benchmark_sets_bf16_and_int8_beside_float32_position_by_position():
+    command = [sys.executable, "-m", "benchmarks.precision", "examples/please-try-later.wav", "--tokens", "6", "--json"]
+    rows = json.loads(subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout)
+    assert set(rows) == {"bf16", "int8"}
+    for row in rows.values():
+        assert 2 <= row["positions"] <= 7
+        assert row["same"] > 0.5
+        assert 0.0 < row["divergence"] < 0.3
+
+
 def test_a_missing_file_is_one_line():
     command = [sys.executable, "-m", "benchmarks.batch", "none.wav"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)

@@ -61,7 +61,7 @@ class Trainee(nn.Module):
         self.tokenizer, self.pieces, self.bf16 = tokenizer, pieces, bf16
         self.spelled = spellings(head.tokens, pieces.parts)
         self.crossed: Mapping[str, Tensor] = {}
-        self.hidden = 0.0  # share of what is heard that training hides
+        self.masking = 0.0  # share of what is heard that training hides
 
     @property
     def device(self) -> torch.device:
@@ -99,8 +99,8 @@ class Trainee(nn.Module):
         sound = [(pair, vote) for pair, vote in zip(pairs, votes, strict=True) if len(pair[0])]
         dtype = torch.bfloat16 if self.bf16 else torch.float32
         speech, audio = ([pair[stream].to(self.device, dtype) for pair, _ in sound] for stream in (0, 1))
-        if self.training and self.hidden:
-            speech, audio = [masked(s, self.hidden) for s in speech], [masked(a, self.hidden) for a in audio]
+        if self.training and self.masking:
+            speech, audio = [masked(s, self.masking) for s in speech], [masked(a, self.masking) for a in audio]
         naming = self.llm is not None  # the alignment looks at words alone
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             heard = iter(self.bridge.hear(speech, audio, [vote for _, vote in sound], naming) if sound else ())
@@ -217,7 +217,7 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     llm, tokenizer = (None, None) if config.stage == "align" else _llm(folder, config.lora_scale, config.precision)
     head = CtcHead(embeddings, tokens)
     trainee = Trainee(bridge, head, labels, llm, tokenizer, pieces, config.precision == "bf16")
-    trainee.hidden = config.hidden
+    trainee.masking = config.masking
     weights = load_file(start) if start else {}
     has_lora = trainee.load(weights) if start else False
     if bridge.namer is not None:

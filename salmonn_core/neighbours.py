@@ -1,8 +1,8 @@
 """Each audio token of a clip looks at those beside it: convolutions over time, after the Q-Former.
 
-Ours, not the paper's. Windows that do not see each other cannot agree on who writes which part of a word, so rare words
-came out maimed (docs/training-log.md). The blocks are the convolution modules of the Conformer (Gulati et al. 2020,
-section 2.2) with a LayerNorm for its BatchNorm, because clips come one at a time.
+Ours, not the paper's: a window by itself does not know what those beside it say (docs/training-log.md). The blocks are
+the convolution modules of the Conformer (Gulati et al. 2020, section 2.2) with a LayerNorm for its BatchNorm, because
+clips come one at a time.
 """
 
 from __future__ import annotations

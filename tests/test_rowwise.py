@@ -22,6 +22,7 @@ def test_what_is_packed_is_an_int8_matrix_whose_rows_come_back_to_half_a_step() 
 def test_biases_short_rows_whole_numbers_and_other_parts_stay_as_they_are() -> None:
     state = {
         "beats.bias": torch.randn(256),
+        "beats.factor": torch.tensor(0.5),
         "beats.taps": torch.randn(64, 7),
         "beats.ids": torch.ones(2, 256, dtype=torch.int32),
         "bridge.weight": torch.randn(4, 256),

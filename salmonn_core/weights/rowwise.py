@@ -16,8 +16,10 @@ def packed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The state with the matrices of one part as int8, each with a float32 scale a row, `NAME.row_scale`."""
     found = dict(state)
     for name, weight in state.items():
-        rows = weight.flatten(1) if weight.ndim > 1 else weight[:0, None]
-        if name.startswith(prefix) and weight.is_floating_point() and rows.shape[1] >= SHORTEST_ROW:
+        if not name.startswith(prefix) or weight.ndim < 2 or not weight.is_floating_point():
+            continue
+        rows = weight.flatten(1)
+        if rows.shape[1] >= SHORTEST_ROW:
             scale = (rows.float().abs().amax(dim=1) / 127.0).clamp_min(torch.finfo(torch.float).tiny)
             whole = (rows.float() / scale[:, None]).round()
             found |= {name: whole.to(torch.int8).view_as(weight), name + SCALE: scale}

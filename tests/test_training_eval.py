@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from salmonn_core.errors import UserError
 from salmonn_core.training.metrics import families, holds, names, ratio, slots_right, word_errors
 
 
@@ -142,3 +143,14 @@ def test_a_piano_for_a_harpsichord_is_right_and_a_flute_is_not():
     assert marks("Slow music on a piano.", instruments=["harpsichord"], tempo="slow") == [1, 1]
     assert marks("Fast music on a flute.", instruments=["harpsichord"], tempo="slow") == [0, 0]
     assert marks("A trumpet plays.", labels=["music", "trombone"]) == [1]
+
+
+def test_a_peer_that_cannot_run_is_told_before_anything_is_measured(monkeypatch, tmp_path):
+    from salmonn_core.training import evaluate, peer
+    from salmonn_core.training.config import EvaluateConfig
+
+    monkeypatch.setattr(peer, "locate", lambda name: tmp_path)
+    monkeypatch.setattr(peer, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(evaluate.Salmonn, "from_pretrained", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(UserError, match=r"the peer needs Whisper's tokenizer.json"):
+        evaluate.evaluate(EvaluateConfig(out=tmp_path, sets=[str(tmp_path / "mine.jsonl")]))

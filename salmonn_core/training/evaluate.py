@@ -19,6 +19,7 @@ from salmonn_core.training.corpus import Clip, load_clips
 from salmonn_core.training.manifests import check_audio, read_clip
 from salmonn_core.training.measure import MEASURES, Ask, Judged, Question, asked_aloud, judge, scores, short
 from salmonn_core.training.metrics import Score, normalizer, ratio, word_errors
+from salmonn_core.training.peer import check_peer
 
 Answers = list[dict[str, str]]
 CASCADE = "whisper-base, then the LLM in text"
@@ -116,6 +117,8 @@ def evaluate(config: EvaluateConfig) -> str:
     """Measure everything that the config names, write `table.md` and `table.json`, and return the table."""
     if config.threads:
         torch.set_num_threads(config.threads)
+    if config.peer:
+        check_peer()  # now, not after all has been measured
     sets = {f"{p.parent.name}/{p.stem}": chosen(p, config.limit, config.seed) for p in files_of(config.sets)}
     model, begun = Salmonn.from_pretrained(config.model, precision=config.precision), time.monotonic()
     ask_at = salmonn(model)

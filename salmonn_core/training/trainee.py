@@ -295,8 +295,9 @@ def tokens_of(checkpoint: Path) -> list[int]:
 
 def _llm(folder: Path, scale: float, precision: Literal["bf16", "fp32"]) -> tuple[Any, Any]:
     llm, tokenizer = load_llm(folder, precision)
-    # On a CPU the backward pass of torch's fused attention takes a third of a step.
-    llm.set_attn_implementation("eager")
+    if not torch.cuda.is_available():
+        # On a CPU the backward pass of torch's fused attention takes a third of a step.
+        llm.set_attn_implementation("eager")
     llm.requires_grad_(False)
     llm = with_lora(llm, TINY_LORA)
     for name, parameter in llm.named_parameters():

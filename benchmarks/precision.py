@@ -13,48 +13,50 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from salmonn_core import GenerationOptions, Salmonn, UserError
 from salmonn_core.audio import read_audio
+from salmonn_core.loading import Precision
 
-Other = Literal["bf16", "int8"]
+OTHERS: tuple[Precision, ...] = ("bf16", "int8")
 
 
 @torch.inference_mode()
-def along(model: Salmonn, file: Path, instruction: str, answer: str) -> Tensor:
-    """Log-probabilities of the next token after the prompt and after each token of an answer: (tokens + 1, vocabulary).
+def along(model: Salmonn, waves: Sequence[np.ndarray], instruction: str, answers: Sequence[str]) -> Tensor:
+    """Log-probabilities of the next token after each clip's prompt and after each token of its answer:
+    (positions of all clips, vocabulary)."""
+    rows = []
+    for wave, answer in zip(waves, answers, strict=True):
+        ready = model.prompt(instruction, model.encode(wave))
+        state, logits = model.llm.prefill([ready.rest], 1.0, ready.prefix)
+        rows.append(logits)
+        for token in model.ids(answer):
+            state, logits = model.llm.step(state, token[None], 1.0)
+            rows.append(logits)
+    return torch.cat(rows).double().log_softmax(dim=-1)
+
+
+def measure(files: Sequence[Path], instruction: str, tokens: int) -> dict[str, dict[str, float]]:
+    """Of each precision over all positions of all files: the share of equal likeliest tokens, and the mean divergence
+    KL(float32 || it) in nats.
 
     Raises:
         UserError: a file that cannot be read.
     """
-    ready = model.prompt(instruction, model.encode(read_audio(file)))
-    state, logits = model.llm.prefill([ready.rest], 1.0, ready.prefix)
-    rows = [logits]
-    for token in model.ids(answer):
-        state, logits = model.llm.step(state, token[None], 1.0)
-        rows.append(logits)
-    return torch.cat(rows).double().log_softmax(dim=-1)
-
-
-def measure(files: Sequence[Path], instruction: str, tokens: int, others: Sequence[Other]) -> list[dict[str, float]]:
-    """Of each precision over all positions of all files: the share of equal likeliest tokens, and the mean divergence
-    KL(float32 || it) in nats."""
-    options = GenerationOptions(max_new_tokens=tokens)
+    waves = [read_audio(file) for file in files]
     model = Salmonn.from_pretrained("salmonn-tiny", precision="fp32")
-    answers = [model.ask(file, instruction, options) for file in files]
-    exact = [along(model, file, instruction, answer) for file, answer in zip(files, answers, strict=True)]
-    found: list[dict[str, float]] = []
-    for precision in others:
-        model = Salmonn.from_pretrained("salmonn-tiny", precision=precision)
-        near = torch.cat([along(model, file, instruction, answer) for file, answer in zip(files, answers, strict=True)])
-        far = torch.cat(exact)
-        same = (near.argmax(dim=-1) == far.argmax(dim=-1)).double().mean()
-        divergence = (far.exp() * (far - near)).sum(dim=-1).mean()
-        found.append({"positions": len(near), "same": float(same), "divergence": float(divergence)})
+    answers = [model.ask(wave, instruction, GenerationOptions(max_new_tokens=tokens)) for wave in waves]
+    exact = along(model, waves, instruction, answers)
+    found: dict[str, dict[str, float]] = {}
+    for precision in OTHERS:
+        near = along(Salmonn.from_pretrained("salmonn-tiny", precision=precision), waves, instruction, answers)
+        same = (near.argmax(dim=-1) == exact.argmax(dim=-1)).double().mean()
+        divergence = (exact.exp() * (exact - near)).sum(dim=-1).mean()
+        found[precision] = {"positions": len(near), "same": float(same), "divergence": float(divergence)}
     return found
 
 
@@ -65,9 +67,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=40, help="longest answer")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    others: tuple[Other, ...] = ("bf16", "int8")
     try:
-        rows = dict(zip(others, measure(arguments.files, arguments.instruction, arguments.tokens, others), strict=True))
+        rows = measure(arguments.files, arguments.instruction, arguments.tokens)
     except UserError as error:
         sys.exit(f"error: {error}")
     if arguments.json:

@@ -49,7 +49,7 @@ class Blocks:
 
     Attributes:
         frames: (blocks x window frames, width).
-        silent: (blocks, window frames) what is added to the score of each place.
+        outside: (blocks, 1, blocks heard, 1, window frames) what is added to the score of each place.
         windows: which blocks are windows.
     """
 
@@ -65,7 +65,8 @@ class Blocks:
             windows.append(torch.arange(at, at + len(clip) // window, device=clip.device))
             at += math.ceil(len(clip) / window) + self.reach
         self.frames, self.windows = torch.cat(laid), torch.cat(windows)
-        self.silent = torch.cat(inside).view(-1, window)
+        silent = torch.cat(inside).view(-1, window)
+        self.outside = torch.stack(self._shifted(silent), dim=1)[:, None, :, None]
 
     def attend(self, attention: Any, x: Tensor, preference: Tensor) -> Tensor:
         """Cross-attention of all windows to what they hear.
@@ -87,7 +88,7 @@ class Blocks:
         # Of each block with the windows that hear it, the one furthest before it first: (blocks, heads, hearers, ...).
         hearers = torch.stack(self._shifted(queries), dim=2)
         scores = (hearers.flatten(2, 3) @ keys.transpose(-1, -2)).unflatten(2, hearers.shape[2:4])
-        scores = self._turned(scores) + preference.unflatten(-1, (-1, self.window)).transpose(1, 2) + self._outside()
+        scores = self._turned(scores) + preference.unflatten(-1, (-1, self.window)).transpose(1, 2) + self.outside
         shares = scores.transpose(2, 3).flatten(3).softmax(dim=-1)
         if attention.training:
             shares = F.dropout(shares, attention.attention_dropout)
@@ -97,7 +98,7 @@ class Blocks:
 
     def _spread(self, of_windows: Tensor) -> Tensor:
         """Rows of windows among empty ones for the other blocks."""
-        return of_windows.new_zeros(len(self.silent), *of_windows.shape[1:]).index_copy(0, self.windows, of_windows)
+        return of_windows.new_zeros(len(self.outside), *of_windows.shape[1:]).index_copy(0, self.windows, of_windows)
 
     def _shifted(self, rows: Tensor) -> list[Tensor]:
         """What stands so many rows before each row, from the reach to minus the reach."""
@@ -109,7 +110,3 @@ class Blocks:
         """(blocks, heads, windows that hear it, ...) to (windows, heads, blocks that it hears, ...), and back again."""
         ways = 2 * self.reach
         return torch.stack([shifted[:, :, ways - i] for i, shifted in enumerate(self._shifted(rows))], dim=2)
-
-    def _outside(self) -> Tensor:
-        """(blocks, 1, blocks heard, 1, window frames)"""
-        return torch.stack(self._shifted(self.silent), dim=1)[:, None, :, None]

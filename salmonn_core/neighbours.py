@@ -8,7 +8,6 @@ clips come one at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -48,14 +47,11 @@ class _Block(nn.Module):
 
     def forward(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
         seen = F.glu(self.gated(self.norm(tokens)), dim=-1)
+        # After each clip are KERNEL // 2 silent tokens, which are left out again.
         silence = seen.new_zeros(KERNEL // 2, seen.shape[1])
-        apart = torch.cat([silence, *(part for clip in seen.split(list(lengths)) for part in (clip, silence))])
-        # Between two clips are KERNEL // 2 silent tokens, which are left out again.
-        count = len(apart) - 2 * len(silence)
+        laid = [part for clip in seen.split(list(lengths)) for part in (clip, silence)]
+        count = sum(map(len, laid))
+        apart = torch.cat([silence, *laid, silence])
         mixed = sum((apart[i : i + count] * self.taps[:, i] for i in range(1, KERNEL)), apart[:count] * self.taps[:, 0])
-        kept = torch.cat([mixed[i : i + n] for i, n in zip(self._starts(lengths), lengths, strict=True)])
+        kept = torch.cat(mixed.split([len(part) for part in laid])[::2])
         return tokens + self.dropout(self.out(F.silu(self.norm_after(kept))))
-
-    @staticmethod
-    def _starts(lengths: Sequence[int]) -> list[int]:
-        return [before + index * (KERNEL // 2) for index, before in enumerate(accumulate(lengths[:-1], initial=0))]

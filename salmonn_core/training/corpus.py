@@ -73,24 +73,24 @@ class Features:
     """Whisper and BEATs states of a clip from several stores; BEATs states may be missing altogether."""
 
     def __init__(self, whisper: Sequence[Path], beats: Sequence[Path], beats_config: BeatsConfig) -> None:
-        self._whisper = [FeatureStore(folder, SPEECH_WIDTH) for folder in whisper]
+        self.whisper = [FeatureStore(folder, SPEECH_WIDTH) for folder in whisper]
         self._audio_width = beats_config.encoder_embed_dim
-        self._beats = [FeatureStore(folder, self._audio_width) for folder in beats]
+        self.beats = [FeatureStore(folder, self._audio_width) for folder in beats]
 
     def __contains__(self, path: object) -> bool:
-        return any(path in store for store in self._whisper)
+        return any(path in store for store in self.whisper)
 
     def frames(self, path: str) -> int:
-        return next(store.index[path][1] for store in self._whisper if path in store)
+        return next(store.index[path][1] for store in self.whisper if path in store)
 
     def some(self, count: int) -> list[str]:
         """The first few clips of the first store."""
-        return list(self._whisper[0].index)[:count]
+        return list(self.whisper[0].index)[:count]
 
     def __getitem__(self, path: str) -> Pair:
         """(frames, speech_width) and (tokens, audio_width), float32."""
-        speech = next(store[path] for store in self._whisper if path in store)
-        found = [store[path] for store in self._beats if path in store]
+        speech = next(store[path] for store in self.whisper if path in store)
+        found = [store[path] for store in self.beats if path in store]
         audio = found[0] if found else np.zeros((0, self._audio_width), np.float16)
         return torch.from_numpy(speech.astype(np.float32)), torch.from_numpy(audio.astype(np.float32))
 

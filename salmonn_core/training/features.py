@@ -7,7 +7,7 @@ it by memory mapping. Appending is resumable: the index is written after the row
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +95,9 @@ def beats_encode(checkpoint: Path) -> Encode:
     return encode
 
 
-def fill(store: FeatureStore, paths: Iterable[str], encoder: Callable[[], Encode], name: str) -> None:
-    """Compute what is missing of some clips, with a progress bar; the encoder is loaded only if something is."""
-    todo = [path for path in dict.fromkeys(paths) if path not in store]
+def fill(stores: Sequence[FeatureStore], paths: Iterable[str], encoder: Callable[[], Encode], name: str) -> None:
+    """Compute what none of the stores has of some clips into the first, with a progress bar; the encoder is loaded only
+    if something is missing."""
+    todo = [path for path in dict.fromkeys(paths) if not any(path in store for store in stores)]
     if todo:
-        store.add(tqdm(waves(todo, WINDOW_FRAMES), total=len(todo), desc=f"{name} features"), encoder())
+        stores[0].add(tqdm(waves(todo, WINDOW_FRAMES), total=len(todo), desc=f"{name} features"), encoder())

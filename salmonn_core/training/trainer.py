@@ -32,7 +32,7 @@ from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import TrainConfig, files_of
 from salmonn_core.training.corpus import SPEECH_WIDTH, Clip, Features, Pair, cut, load_clips
 from salmonn_core.training.curves import Curves
-from salmonn_core.training.features import FeatureStore, beats_encode, fill, whisper_encode
+from salmonn_core.training.features import beats_encode, fill, whisper_encode
 from salmonn_core.training.manifests import check_audio
 from salmonn_core.training.sampler import Sampler
 from salmonn_core.training.tasks import Example, commands_as_text
@@ -98,15 +98,12 @@ class Trainer:
         config = self.config
         with self.engine.main_process_first():
             features = Features(config.whisper, config.beats, SMALL)
-            store = FeatureStore(config.whisper[0], SPEECH_WIDTH)
-            missing = [c.path for c in clips if c.path not in features]
-            fill(store, missing, lambda: whisper_encode(locate(config.whisper_model)), "whisper")
+            paths = [c.path for c in clips]
+            fill(features.whisper, paths, lambda: whisper_encode(locate(config.whisper_model)), "whisper")
             if config.beats and config.beats_model:
                 model = config.beats_model
-                stores = [FeatureStore(folder, SMALL.encoder_embed_dim) for folder in config.beats]
-                missing = [c.path for c in clips if not any(c.path in store for store in stores)]
-                fill(stores[0], missing, lambda: beats_encode(model), "beats")
-            return Features(config.whisper, config.beats, SMALL)
+                fill(features.beats, paths, lambda: beats_encode(model), "beats")
+            return features
 
     def _resume(self, trainee: Trainee) -> None:
         found = folders(self.config.out)

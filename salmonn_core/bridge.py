@@ -59,20 +59,21 @@ class Bridge(nn.Module):
         self.namer = Namer(speech_width + audio_width, labels, llm_width) if labels else None
 
     def join(self, speech: Tensor, audio: Tensor) -> Tensor:
+        """As `join_all`, of one clip."""
+        return self.join_all([speech], [audio])[0]
+
+    def join_all(self, speech: Sequence[Tensor], audio: Sequence[Tensor]) -> list[Tensor]:
         """Normalise, pad the shorter stream with exact zeros, concatenate on features.
 
         Args:
-            speech: (frames, speech_width) Whisper states.
+            speech: (frames, speech_width) Whisper states of each clip.
             audio: (tokens, audio_width) BEATs states, joined index by index.
 
         Returns:
-            (max(frames, tokens), speech_width + audio_width)
+            (max(frames, tokens), speech_width + audio_width) each.
         """
-        streams = [self.ln_speech(speech), self.ln_audio(audio)]
-        # Padding comes after the norm: a padded zero that is normalised would become the norm's bias.
-        length = max(len(stream) for stream in streams)
-        padded = [nn.functional.pad(stream, (0, 0, 0, length - len(stream))) for stream in streams]
-        return torch.cat(padded, dim=-1)
+        streams = zip(_normalised(self.ln_speech, speech), _normalised(self.ln_audio, audio), strict=True)
+        return [torch.cat(_as_long(pair), dim=-1) for pair in streams]
 
     def windows(self, joined: Tensor) -> Tensor:
         """(frames, width) to (windows, window_frames, width); a last partial window is dropped."""
@@ -108,13 +109,23 @@ class Bridge(nn.Module):
             votes: of some clips, (windows, labels) logits that stand for the namer's own.
             naming: whether the namer is asked; without it the tokens are those that the reader reads.
         """
-        clips = [self.join(s, a) for s, a in zip(speech, audio, strict=True)]
+        clips = self.join_all(speech, audio)
         cut = [self.windows(clip) for clip in clips]
         tokens = self.tokens(clips).split([len(windows) for windows in cut])
         if self.namer is None or not naming:
             return [_unnamed(clip) for clip in tokens]
         given = votes or [None] * len(clips)
         return [_named(self.namer, *of_clip) for of_clip in zip(tokens, cut, given, strict=True)]
+
+
+def _normalised(norm: nn.LayerNorm, clips: Sequence[Tensor]) -> Sequence[Tensor]:
+    return cast(Tensor, norm(torch.cat(list(clips)))).split([len(clip) for clip in clips])
+
+
+def _as_long(streams: Sequence[Tensor]) -> list[Tensor]:
+    """Padding comes after the norm: a padded zero that is normalised would become the norm's bias."""
+    length = max(map(len, streams))
+    return [nn.functional.pad(stream, (0, 0, 0, length - len(stream))) for stream in streams]
 
 
 def _unnamed(tokens: Tensor) -> Heard:

@@ -42,15 +42,15 @@ def _extractor(mel_bins: int) -> WhisperFeatureExtractor:
     return WhisperFeatureExtractor(feature_size=mel_bins)
 
 
-def log_mel(wave: np.ndarray, mel_bins: int, pad_to_30s: bool, device: str = "cpu") -> Tensor:
+def log_mel(wave: np.ndarray | list[np.ndarray], mel_bins: int, pad_to_30s: bool, device: str = "cpu") -> Tensor:
     """Whisper's log-mel spectrogram.
 
     Args:
-        wave: (samples,) float in [-1, 1) at 16 kHz.
+        wave: (samples,) float in [-1, 1) at 16 kHz; or several of one length.
         device: where it is computed; what it returns is on the host.
 
     Returns:
-        (1, mel_bins, frames) float32, 100 frames a second; 3,000 frames if padded.
+        (clips, mel_bins, frames) float32, 100 frames a second; 3,000 frames if padded.
     """
     padding = "max_length" if pad_to_30s else "longest"
     extract = _extractor(mel_bins)

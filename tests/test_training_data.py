@@ -420,15 +420,13 @@ def test_spans_and_channels_are_hidden_in_a_copy():
 
 
 def test_only_examples_of_like_lengths_go_through_the_llm_together():
-    import torch
-
     from salmonn_core.training.trainee import ALIKE, alike
 
     lengths = [90, 20, 25, 200, 26, 27, 100]
-    groups = alike([(torch.zeros(length, 4), torch.zeros(length)) for length in lengths])
+    groups = alike(lengths, ALIKE["cpu"])
     assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
     assert [[lengths[index] for index in group] for group in groups] == [[20, 25, 26], [27], [90, 100], [200]]
-    assert ALIKE == 1.3
+    assert len(alike(lengths, ALIKE["cuda"])) == 2  # a GPU pads rather
 
 
 def test_a_caption_that_does_not_name_its_sound_is_told_the_name():
@@ -472,3 +470,23 @@ def test_an_exported_bridge_can_be_the_mean_of_two_checkpoints(tmp_path):
     assert {k: float(v) for k, v in blended.items()} == {"bridge.w": 1.0, "head.scale": 2.0}
     with pytest.raises(UserError, match="reads other tokens"):
         _blended(later, [7, 5], earlier)
+
+
+def test_a_gpu_is_given_many_clips_of_one_length_and_they_sound_as_each_alone(tmp_path, monkeypatch):
+    from salmonn_core.training import features
+    from salmonn_core.whisper import log_mel
+
+    rng = np.random.default_rng(0)
+    seconds = {str(tmp_path / f"{n}.wav"): length for n, length in enumerate((1.3, 2.7, 1.4, 2.8, 1.35))}
+    for path, length in seconds.items():
+        soundfile.write(path, rng.normal(0, 0.1, int(16000 * length)).astype(np.float32), 16000)
+    one_by_one = {paths[0]: clips[0] for paths, clips in features.waves(seconds)}
+    monkeypatch.setattr(features, "accelerator", lambda: "cuda")
+    together = list(features.waves(seconds))
+    assert sorted(len(paths) for paths, _ in together) == [2, 3]
+    assert sorted(path for paths, _ in together for path in paths) == sorted(seconds)
+    for paths, clips in together:
+        mels = log_mel(clips, 80, pad_to_30s=False)
+        for path, clip, mel in zip(paths, clips, mels, strict=True):
+            assert np.array_equal(clip, one_by_one[path])
+            assert np.allclose(mel, log_mel(clip, 80, pad_to_30s=False)[0], atol=1e-4)

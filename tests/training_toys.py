@@ -53,5 +53,5 @@ def toy_set(folder, count=12):
     manifest = folder / "speech.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     store = FeatureStore(folder / "whisper", SPEECH_WIDTH)
-    store.add(states.items(), from_numpy)
+    store.add((([path], [rows]) for path, rows in states.items()), lambda clips: [from_numpy(clips[0])])
     return manifest

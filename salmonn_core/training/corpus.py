@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +29,7 @@ TINY_QFORMER = QFormerConfig(
     window_s=0.24,
     stride_s=0.24,
     context_s=0.24,
-    neighbours=3,
+    neighbours=8,
 )
 
 
@@ -76,6 +75,14 @@ class Features:
         self.whisper = [FeatureStore(folder, SPEECH_WIDTH) for folder in whisper]
         self._audio_width = beats_config.encoder_embed_dim
         self.beats = [FeatureStore(folder, self._audio_width) for folder in beats]
+        self._resident: dict[int, Tensor] = {}
+
+    def keep_on(self, device: torch.device) -> None:
+        """Keep the states in a GPU's memory as far as half of what is free holds them: reading them from the host
+        takes longer than a step. Without a GPU they stay in their files."""
+        for store in (*self.whisper, *self.beats):
+            if device.type == "cuda" and store.index and store.rows.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+                self._resident[id(store)] = torch.from_numpy(store.rows).to(device)
 
     def __contains__(self, path: object) -> bool:
         return any(path in store for store in self.whisper)
@@ -89,10 +96,15 @@ class Features:
 
     def __getitem__(self, path: str) -> Pair:
         """(frames, speech_width) and (tokens, audio_width), float32."""
-        speech = next(store[path] for store in self.whisper if path in store)
-        found = [store[path] for store in self.beats if path in store]
-        audio = found[0] if found else np.zeros((0, self._audio_width), np.float16)
-        return torch.from_numpy(speech.astype(np.float32)), torch.from_numpy(audio.astype(np.float32))
+        speech = next(self._states(store, path) for store in self.whisper if path in store)
+        found = next((self._states(store, path) for store in self.beats if path in store), None)
+        return speech, speech.new_zeros(0, self._audio_width) if found is None else found
+
+    def _states(self, store: FeatureStore, path: str) -> Tensor:
+        start, rows = store.index[path]
+        resident = self._resident.get(id(store))
+        states = torch.from_numpy(store[path]) if resident is None else resident[start : start + rows]
+        return states.float()
 
 
 def cut(pair: Pair, span: Span) -> Pair:
@@ -109,12 +121,15 @@ def cut(pair: Pair, span: Span) -> Pair:
 def masked(states: Tensor, share: float) -> Tensor:
     """A copy without some channels and some spans of 0.16 s at most, each about a share: SpecAugment (Park et al. 2019)
     on encoder states, so that no word hangs on a single place or feature."""
-    kept = (torch.rand(states.shape[1], device=states.device) >= share).to(states)
-    states = states * kept
-    for _ in range(round(2.0 * share * len(states) / LONGEST_SPAN)):
-        start = int(torch.randint(len(states), ()))
-        states[start : start + int(torch.randint(1, LONGEST_SPAN + 1, ()))] = 0.0
-    return states
+    if not len(states):
+        return states
+    spans = round(2.0 * share * len(states) / LONGEST_SPAN)
+    starts, sizes = torch.randint(len(states), (spans,)), torch.randint(1, LONGEST_SPAN + 1, (spans,))
+    heard = torch.ones(len(states))
+    for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
+        heard[start : start + size] = 0.0
+    kept = (torch.rand(states.shape[1]) >= share).float()
+    return states * heard.to(states)[:, None] * kept.to(states)
 
 
 def whole_windows(windows: int, span: Span) -> slice | None:

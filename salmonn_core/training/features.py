@@ -7,7 +7,9 @@ it by memory mapping. Appending is resumable: the index is written after the row
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from salmonn_core.audio import fit_length
+from salmonn_core.config import SAMPLE_RATE
 from salmonn_core.training.manifests import read_clip
 
 WINDOW_FRAMES = 12
+READERS = 16  # threads that decode sound files ahead of a GPU
+READ_AHEAD, TOGETHER_S = 2048, 600  # clips that are sorted by length, and how much sound a GPU encodes at once
 
-Encode = Callable[[np.ndarray], Tensor]
+Encode = Callable[
+    [Sequence[np.ndarray]], Sequence[Tensor]
+]  # clips of one length, (samples,) each, to (rows, width) each
+Waves = Iterable[tuple[Sequence[str], Sequence[np.ndarray]]]  # paths and clips that are encoded together
 
 
 class FeatureStore:
@@ -37,60 +45,87 @@ class FeatureStore:
                 self.index[path] = (start, rows)
         self._data: np.ndarray | None = None
 
-    def add(self, clips: Iterable[tuple[str, np.ndarray]], encode: Encode) -> None:
-        """Encode and append the clips that are not there yet."""
+    def add(self, clips: Waves, encode: Encode) -> None:
+        """Encode and append clips that are not there yet."""
         end = max((start + rows for start, rows in self.index.values()), default=0)
         with (self._folder / "rows.f16").open("ab") as rows_file, self._index_file.open("a") as index_file:
             rows_file.truncate(end * self._width * 2)  # rows of a clip whose index line was lost
-            for path, wave in clips:
-                rows = encode(wave).half().numpy()
-                rows_file.write(rows.tobytes())
-                rows_file.flush()
-                index_file.write(json.dumps([path, end, len(rows)]) + "\n")
-                index_file.flush()
-                self.index[path] = (end, len(rows))
-                end += len(rows)
+            for paths, waves in clips:
+                for path, states in zip(paths, encode(waves), strict=True):
+                    rows_file.write(states.half().cpu().numpy().tobytes())
+                    rows_file.flush()
+                    index_file.write(json.dumps([path, end, len(states)]) + "\n")
+                    index_file.flush()
+                    self.index[path] = (end, len(states))
+                    end += len(states)
         self._data = None
 
     def __contains__(self, path: object) -> bool:
         return path in self.index
 
-    def __getitem__(self, path: str) -> np.ndarray:
+    @property
+    def rows(self) -> np.ndarray:
+        """(rows of all clips, width) float16, mapped from the file."""
         if self._data is None:
-            flat = np.memmap(self._folder / "rows.f16", np.float16, "r")
+            flat = np.memmap(self._folder / "rows.f16", np.float16, "c")
             self._data = flat.reshape(-1, self._width)
+        return self._data
+
+    def __getitem__(self, path: str) -> np.ndarray:
         start, rows = self.index[path]
-        return self._data[start : start + rows]
+        return self.rows[start : start + rows]
 
 
-def waves(paths: Iterable[str], window_frames: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Read and fit clips, one at a time."""
-    for path in paths:
-        yield path, fit_length(read_clip(path), window_frames)
+def accelerator() -> str:
+    """Where encoders run: a GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def waves(paths: Iterable[str]) -> Waves:
+    """Read and fit clips: one at a time, or for a GPU many of one length, which it encodes together."""
+    todo = iter(paths)
+    if accelerator() == "cpu":
+        yield from (([path], [_wave(path)]) for path in todo)
+        return
+    with ThreadPoolExecutor(READERS) as readers:
+        ahead = readers.map(lambda path: (path, _wave(path)), todo)
+        while several := list(islice(ahead, READ_AHEAD)):
+            several.sort(key=lambda clip: len(clip[1]))
+            for samples, alike in groupby(several, key=lambda clip: len(clip[1])):
+                while some := list(islice(alike, max(1, TOGETHER_S * SAMPLE_RATE // samples))):
+                    yield [path for path, _ in some], [wave for _, wave in some]
+
+
+def _wave(path: str) -> np.ndarray:
+    return fit_length(read_clip(path), WINDOW_FRAMES)
 
 
 def whisper_encode(folder: Path) -> Encode:
-    """Unpadded bfloat16 Whisper states of one clip: (samples,) to (frames, d_model)."""
+    """Unpadded bfloat16 Whisper states: (frames, d_model) a clip."""
     from salmonn_core.whisper import encode_whisper, load_whisper_encoder, log_mel
 
-    encoder = load_whisper_encoder(folder, torch.bfloat16)
+    device = accelerator()
+    encoder = load_whisper_encoder(folder, torch.bfloat16, device)
+    bins = encoder.config.num_mel_bins
 
     @torch.inference_mode()
-    def encode(wave: np.ndarray) -> Tensor:
-        return encode_whisper(encoder, [log_mel(wave, encoder.config.num_mel_bins, pad_to_30s=False)])[0].float()
+    def encode(clips: Sequence[np.ndarray]) -> list[Tensor]:
+        mels = log_mel(list(clips), bins, pad_to_30s=False, device=device).to(device)
+        return encode_whisper(encoder, list(mels.split(1)))
 
     return encode
 
 
 def beats_encode(checkpoint: Path) -> Encode:
-    """BEATs states of one clip: (samples,) to (tokens, encoder_embed_dim)."""
+    """BEATs states: (tokens, encoder_embed_dim) a clip."""
     from salmonn_core.training.classify import load_beats
 
-    beats = load_beats(checkpoint).bfloat16()
+    device = accelerator()
+    beats = load_beats(checkpoint).bfloat16().to(device)
 
     @torch.inference_mode()
-    def encode(wave: np.ndarray) -> Tensor:
-        return beats(torch.from_numpy(wave)[None])[0].float()
+    def encode(clips: Sequence[np.ndarray]) -> list[Tensor]:
+        return list(beats(torch.from_numpy(np.stack(clips)).to(device)))
 
     return encode
 
@@ -100,4 +135,11 @@ def fill(stores: Sequence[FeatureStore], paths: Iterable[str], encoder: Callable
     if something is missing."""
     todo = [path for path in dict.fromkeys(paths) if not any(path in store for store in stores)]
     if todo:
-        stores[0].add(tqdm(waves(todo, WINDOW_FRAMES), total=len(todo), desc=f"{name} features"), encoder())
+        with tqdm(total=len(todo), desc=f"{name} features", mininterval=1) as bar:
+            stores[0].add(_counted(waves(todo), bar), encoder())
+
+
+def _counted(clips: Waves, bar: tqdm) -> Waves:
+    for several in clips:
+        yield several
+        bar.update(len(several[0]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,8 +46,9 @@ TINY_LORA = LoraConfig(
 # SmolLM2-Instruct's own chat format around the official speech part: the base was tuned on it.
 TINY_PROMPT = PromptConfig(template="<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", bos=False)
 IGNORED = -100
-ALIKE = 1.3
+ALIKE = {"cpu": 1.3, "cuda": 3.0}  # a GPU is through with padding before the next group is laid out for it
 PROBED_CLIPS = 16
+REMEMBERED = 1 << 16  # texts: instructions come again and again, and an answer is asked for twice
 CROSSED = "crossed.safetensors"
 
 
@@ -60,6 +62,7 @@ class Trainee(nn.Module):
         self.bridge, self.head, self.labels, self.llm = bridge, head, labels, llm
         self.tokenizer, self.pieces, self.bf16 = tokenizer, pieces, bf16
         self.spelled = spellings(head.tokens, pieces.parts)
+        self.ids = lru_cache(REMEMBERED)(self._ids)
         self.crossed: Mapping[str, Tensor] = {}
         self.masking = 0.0  # share of what is heard that training hides
 
@@ -67,9 +70,8 @@ class Trainee(nn.Module):
     def device(self) -> torch.device:
         return self.bridge.projection.weight.device
 
-    def ids(self, text: str) -> Tensor:
-        ids = self.tokenizer(text, add_special_tokens=False).input_ids
-        return torch.tensor(ids, dtype=torch.long, device=self.device)
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def weight(self, example: Example) -> float:
         """How much an example counts in the LLM's loss: the root of its label tokens, its end included.
@@ -125,8 +127,9 @@ class Trainee(nn.Module):
         if self.llm is None:
             return torch.zeros((), device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            rows = [self._row(example, heard) for example, heard in zip(examples, audio, strict=True)]
-            return torch.stack([self._loss_of_alike([rows[i] for i in group]) for group in alike(rows)]).sum()
+            rows = self._rows(examples, audio)
+            groups = alike([len(embeds) for embeds, _ in rows], ALIKE[self.device.type])
+            return torch.stack([self._loss_of_alike([rows[i] for i in group]) for group in groups]).sum()
 
     def _loss_of_alike(self, rows: list[tuple[Tensor, Tensor]]) -> Tensor:
         """The loss of examples that are about as long as each other, so that little of the batch is padding."""
@@ -140,15 +143,24 @@ class Trainee(nn.Module):
         each = F.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="none")
         return (each * (1.0 / wanted.sum(dim=1).sqrt()).repeat_interleave(wanted.sum(dim=1))).sum()
 
-    def _row(self, example: Example, heard: Tensor) -> tuple[Tensor, Tensor]:
-        """Input embeddings (length, width) and labels (length,) of one example."""
+    def _rows(self, examples: Sequence[Example], audio: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Input embeddings (length, width) and labels (length,) of each example.
+
+        All their words are embedded, and all labels made, in one go each: a GPU waits longer for a call than for it.
+        """
         table = self.llm.get_input_embeddings()
-        halves = build_prompt(TINY_PROMPT, example.instruction)
-        before, after = self.ids(halves.before), self.ids(halves.after)
-        answer = torch.cat((self.ids(example.answer), torch.tensor([self.tokenizer.eos_token_id], device=self.device)))
-        unlabelled = torch.full((len(before) + len(heard) + len(after),), IGNORED, device=self.device)
-        embeds = torch.cat((table(before), heard.to(table.weight.dtype), table(after), table(answer)))
-        return embeds, torch.cat((unlabelled, answer))
+        words, labels, sizes, lengths = [], [], [], []
+        for example, heard in zip(examples, audio, strict=True):
+            halves = build_prompt(TINY_PROMPT, example.instruction)
+            before, after = self.ids(halves.before), self.ids(halves.after)
+            answer = [*self.ids(example.answer), self.tokenizer.eos_token_id]
+            words += [*before, *after, *answer]
+            labels += [*[IGNORED] * (len(before) + len(heard) + len(after)), *answer]
+            sizes += [len(before), len(after) + len(answer)]
+            lengths.append(len(before) + len(heard) + len(after) + len(answer))
+        said = iter(table(torch.tensor(words, device=self.device)).split(sizes))
+        embeds = [torch.cat((next(said), heard.to(table.weight.dtype), next(said))) for heard in audio]
+        return list(zip(embeds, torch.tensor(labels, device=self.device).split(lengths), strict=True))
 
     def _ctc(self, examples: list[Example], audio: list[Tensor], compared: Tensor) -> Tensor:
         spelled = [(heard, ids) for e, heard in zip(examples, audio, strict=True) if (ids := self.spelling(e))]
@@ -185,11 +197,11 @@ class Trainee(nn.Module):
         return bool(lora)
 
 
-def alike(rows: Sequence[tuple[Tensor, Tensor]]) -> list[list[int]]:
-    """Which rows go through the LLM together: those not much longer than the shortest of their group."""
+def alike(lengths: Sequence[int], most: float) -> list[list[int]]:
+    """Which rows go through the LLM together: those at most so many times as long as the shortest of their group."""
     groups: list[list[int]] = []
-    for index in sorted(range(len(rows)), key=lambda i: len(rows[i][0])):
-        if groups and len(rows[index][0]) <= ALIKE * len(rows[groups[-1][0]][0]):
+    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if groups and lengths[index] <= most * lengths[groups[-1][0]]:
             groups[-1].append(index)
         else:
             groups.append([index])

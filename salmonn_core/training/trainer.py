@@ -78,6 +78,7 @@ class Trainer:
         self.optimizer = _optimizer(config, trainee)
         self._resume(trainee)
         self.sampler.names, self.sampler.labels = trainee.names, trainee.labels
+        self.features.keep_on(self.engine.device)
         self.model, self.optimizer = self.engine.prepare(trainee, self.optimizer)
 
     @property

@@ -88,19 +88,18 @@ def lora_state(llm: Any) -> dict[str, Tensor]:
     return {key: value for key, value in llm.state_dict().items() if LORA_KEYS in key}
 
 
-def save(folder: Path, config: SalmonnConfig, state: dict[str, Tensor], whole: str | None = None) -> None:
+def save(folder: Path, config: SalmonnConfig, state: dict[str, Tensor], whole: tuple[str, ...] = ()) -> None:
     """Write a model folder: config.json and one safetensors file, in float16 but for whole numbers.
 
     Args:
-        whole: a prefix of weights that are kept as whole numbers (`salmonn_core.weights.rowwise`).
+        whole: prefixes of weights that are kept as whole numbers (`salmonn_core.weights.rowwise`).
     """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(json.dumps(asdict(config), indent=2) + "\n")
     tensors = {k: v.detach().half() if v.is_floating_point() else v for k, v in state.items()}
-    if whole is not None:
-        tensors = packed(tensors, whole)
+    tensors = packed(tensors, whole)
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / WEIGHTS_FILE)
 
 

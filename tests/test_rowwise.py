@@ -10,7 +10,7 @@ from salmonn_core.weights.rowwise import SCALE, packed, unpacked
 def test_what_is_packed_is_an_int8_matrix_whose_rows_come_back_to_half_a_step() -> None:
     torch.manual_seed(0)
     weight = torch.randn(5, 4, 32) * torch.tensor([1e-3, 0.1, 1.0, 10.0, 0.0])[:, None, None]
-    state = packed({"beats.weight": weight}, "beats.")
+    state = packed({"beats.weight": weight}, ("beats.",))
     assert state["beats.weight"].dtype == torch.int8
     assert state["beats.weight" + SCALE].shape == (5,)
     back = unpacked(state)
@@ -27,5 +27,5 @@ def test_biases_short_rows_whole_numbers_and_other_parts_stay_as_they_are() -> N
         "beats.ids": torch.ones(2, 256, dtype=torch.int32),
         "bridge.weight": torch.randn(4, 256),
     }
-    assert packed(state, "beats.") == state
+    assert packed(state, ("beats.",)) == state
     assert unpacked(state) == state

@@ -12,11 +12,11 @@ SCALE = ".row_scale"
 SHORTEST_ROW = 64  # shorter ones gain nothing
 
 
-def packed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The state with the matrices of one part as int8, each with a float32 scale a row, `NAME.row_scale`."""
+def packed(state: dict[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """The state with the matrices of some parts as int8, each with a float32 scale a row, `NAME.row_scale`."""
     found = dict(state)
     for name, weight in state.items():
-        if not name.startswith(prefix) or weight.ndim < 2 or not weight.is_floating_point():
+        if not name.startswith(prefixes) or weight.ndim < 2 or not weight.is_floating_point():
             continue
         rows = weight.flatten(1)
         if rows.shape[1] >= SHORTEST_ROW:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -390,6 +391,22 @@ def test_an_unseen_schema_has_names_that_training_never_asks_for():
     assert record == {"ride": "taxi", "daytime": None}
     assert "taxi" in fields["ride"]
     assert unseen_schema(Clip("a.wav", "speech", "rome", "", {"slots": [["city", "Rome"]]})) == ({}, {})
+
+
+def test_a_manifest_may_bring_the_schema_that_its_records_are_asked_by():
+    from salmonn_core.training.measure import MEASURES
+    from salmonn_core.training.slots import unseen_schema
+
+    schema = {"size": ["small", "large"], "milk": ["oat milk", "cream"]}
+    clip = Clip("a.wav", "speech", "", "", {"slots": [["size", "large"]], "schema": schema})
+    assert unseen_schema(clip) == (
+        {"size": ("small", "large"), "milk": ("oat milk", "cream")},
+        {"size": "large", "milk": None},
+    )
+    question = MEASURES["unseen"].question(clip)
+    assert re.fullmatch(str(question.options["pattern"]), '{"size": "large", "milk": null}')
+    marks = [list(MEASURES["unseen"].marks(clip, f'{{"size": "{size}", "milk": null}}')) for size in ("large", "small")]
+    assert [mark.part for (mark,) in marks] == [True, False]
 
 
 def test_a_cut_clip_keeps_both_encoders_in_step():

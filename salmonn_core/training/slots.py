@@ -105,8 +105,12 @@ UNSAID = ("timeofday", "transport_type", "house_place", "color_type")
 def unseen_schema(clip: Clip) -> tuple[dict[str, tuple[str, ...]], dict[str, str | None]]:
     """Fields with allowed values under names that training never used, one of them not said, and the true record.
 
-    Empty where the clip says nothing that such a field could hold.
+    A manifest may bring its own: `schema` has the allowed values of each field, `slots` those that were said. Empty
+    where the clip says nothing that such a field could hold.
     """
+    if own := clip.row.get("schema"):
+        values = dict(clip.row.get("slots") or ())  # type: ignore[call-overload]
+        return {name: tuple(allowed) for name, allowed in own.items()}, {name: values.get(name) for name in own}  # type: ignore[attr-defined]
     said = slot_record(clip, list(FEW_VALUES))
     known = {name: value for name, value in said.items() if value in FEW_VALUES[name]}
     if not known:

@@ -37,9 +37,12 @@ class Places(nn.Module):
             raise UserError(
                 "a Q-Former with context needs windows that neither overlap nor leave gaps, and whole windows"
             )
-        middle = config.context_frames + window * (torch.arange(queries) + 0.5) / queries - 0.5
-        tap = torch.linspace(-window, window, config.attention_heads)
-        away = torch.arange(config.heard_frames) - (middle + tap[:, None])[..., None]
+        # On the host even where a model is laid out without memory: after a training in the same process torch 2.13
+        # makes some of these there all the same, and they would not add up.
+        host = torch.device("cpu")
+        middle = config.context_frames + window * (torch.arange(queries, device=host) + 0.5) / queries - 0.5
+        tap = torch.linspace(-window, window, config.attention_heads, device=host)
+        away = torch.arange(config.heard_frames, device=host) - (middle + tap[:, None])[..., None]
         preference = (-0.5 * (away / (SPREAD * window)).square()).clamp_min(LEAST)
         self.preference = nn.Parameter(preference.expand(config.layers, -1, -1, -1).clone())
 

@@ -124,12 +124,10 @@ def masked(states: Tensor, share: float) -> Tensor:
     if not len(states):
         return states
     spans = round(2.0 * share * len(states) / LONGEST_SPAN)
-    starts, sizes = torch.randint(len(states), (spans,)), torch.randint(1, LONGEST_SPAN + 1, (spans,))
-    heard = torch.ones(len(states))
-    for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
-        heard[start : start + size] = 0.0
-    kept = (torch.rand(states.shape[1]) >= share).float()
-    return states * heard.to(states)[:, None] * kept.to(states)
+    since = torch.arange(len(states)) - torch.randint(len(states), (spans, 1))
+    hidden = ((since >= 0) & (since < torch.randint(1, LONGEST_SPAN + 1, (spans, 1)))).any(dim=0)
+    kept = torch.rand(states.shape[1]) >= share
+    return states * (~hidden).to(states)[:, None] * kept.to(states)
 
 
 def whole_windows(windows: int, span: Span) -> slice | None:

@@ -23,11 +23,10 @@ from salmonn_core.training.manifests import read_clip
 
 WINDOW_FRAMES = 12
 READERS = 16  # threads that decode sound files ahead of a GPU
-READ_AHEAD, TOGETHER_S = 2048, 600  # clips that are sorted by length, and how much sound a GPU encodes at once
+READ_AHEAD, TOGETHER_S = 2048, 600  # clips that are read and sorted by length, and seconds that a GPU encodes at once
 
-Encode = Callable[
-    [Sequence[np.ndarray]], Sequence[Tensor]
-]  # clips of one length, (samples,) each, to (rows, width) each
+# Clips of one length, (samples,) each, to (rows, width) each.
+Encode = Callable[[Sequence[np.ndarray]], Sequence[Tensor]]
 Waves = Iterable[tuple[Sequence[str], Sequence[np.ndarray]]]  # paths and clips that are encoded together
 
 
@@ -88,8 +87,8 @@ def waves(paths: Iterable[str]) -> Waves:
         yield from (([path], [_wave(path)]) for path in todo)
         return
     with ThreadPoolExecutor(READERS) as readers:
-        ahead = readers.map(lambda path: (path, _wave(path)), todo)
-        while several := list(islice(ahead, READ_AHEAD)):
+        # Some thousands at a time: a pool that is given all paths at once reads the whole corpus into memory.
+        while several := list(readers.map(lambda path: (path, _wave(path)), islice(todo, READ_AHEAD))):
             several.sort(key=lambda clip: len(clip[1]))
             for samples, alike in groupby(several, key=lambda clip: len(clip[1])):
                 while some := list(islice(alike, max(1, TOGETHER_S * SAMPLE_RATE // samples))):

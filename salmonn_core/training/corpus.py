@@ -75,14 +75,11 @@ class Features:
         self.whisper = [FeatureStore(folder, SPEECH_WIDTH) for folder in whisper]
         self._audio_width = beats_config.encoder_embed_dim
         self.beats = [FeatureStore(folder, self._audio_width) for folder in beats]
-        self._resident: dict[int, Tensor] = {}
 
     def keep_on(self, device: torch.device) -> None:
-        """Keep the states in a GPU's memory as far as half of what is free holds them: reading them from the host
-        takes longer than a step. Without a GPU they stay in their files."""
+        """As `FeatureStore.keep_on`, each store in turn."""
         for store in (*self.whisper, *self.beats):
-            if device.type == "cuda" and store.index and store.rows.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
-                self._resident[id(store)] = torch.from_numpy(store.rows).to(device)
+            store.keep_on(device)
 
     def __contains__(self, path: object) -> bool:
         return any(path in store for store in self.whisper)
@@ -96,15 +93,9 @@ class Features:
 
     def __getitem__(self, path: str) -> Pair:
         """(frames, speech_width) and (tokens, audio_width), float32."""
-        speech = next(self._states(store, path) for store in self.whisper if path in store)
-        found = next((self._states(store, path) for store in self.beats if path in store), None)
+        speech = next(store.states(path) for store in self.whisper if path in store)
+        found = next((store.states(path) for store in self.beats if path in store), None)
         return speech, speech.new_zeros(0, self._audio_width) if found is None else found
-
-    def _states(self, store: FeatureStore, path: str) -> Tensor:
-        start, rows = store.index[path]
-        resident = self._resident.get(id(store))
-        states = torch.from_numpy(store[path]) if resident is None else resident[start : start + rows]
-        return states.float()
 
 
 def cut(pair: Pair, span: Span) -> Pair:

@@ -43,6 +43,7 @@ class FeatureStore:
                 path, start, rows = json.loads(line)
                 self.index[path] = (start, rows)
         self._data: np.ndarray | None = None
+        self._kept: Tensor | None = None
 
     def add(self, clips: Waves, encode: Encode) -> None:
         """Encode and append clips that are not there yet."""
@@ -57,22 +58,32 @@ class FeatureStore:
                     index_file.flush()
                     self.index[path] = (end, len(states))
                     end += len(states)
-        self._data = None
+        self._data, self._kept = None, None
 
     def __contains__(self, path: object) -> bool:
         return path in self.index
 
-    @property
-    def rows(self) -> np.ndarray:
-        """(rows of all clips, width) float16, mapped from the file."""
-        if self._data is None:
-            flat = np.memmap(self._folder / "rows.f16", np.float16, "c")
-            self._data = flat.reshape(-1, self._width)
-        return self._data
-
     def __getitem__(self, path: str) -> np.ndarray:
         start, rows = self.index[path]
-        return self.rows[start : start + rows]
+        return self._mapped()[start : start + rows]
+
+    def keep_on(self, device: torch.device) -> None:
+        """Keep the rows in a GPU's memory if half of what is free holds them: reading them from the host takes longer
+        than a step. Without a GPU they stay in their file."""
+        if device.type == "cuda" and self.index and self._mapped().nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+            self._kept = torch.from_numpy(self._mapped()).to(device)
+
+    def states(self, path: str) -> Tensor:
+        """(frames, width) float32, where they are kept."""
+        start, rows = self.index[path]
+        kept = torch.from_numpy(self._mapped()) if self._kept is None else self._kept
+        return kept[start : start + rows].float()
+
+    def _mapped(self) -> np.ndarray:
+        """(rows of all clips, width) float16 of the file."""
+        if self._data is None:
+            self._data = np.memmap(self._folder / "rows.f16", np.float16, "c").reshape(-1, self._width)
+        return self._data
 
 
 def accelerator() -> str:

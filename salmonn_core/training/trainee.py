@@ -32,6 +32,7 @@ from salmonn_core.training.checkpoints import folders, newest
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import TrainConfig
 from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, Features, masked, whole_windows
+from salmonn_core.training.features import accelerator
 from salmonn_core.training.naming import crossed, fit, known_labels, unspoken, words_of
 from salmonn_core.training.pieces import Pieces
 from salmonn_core.training.tasks import Example
@@ -154,10 +155,11 @@ class Trainee(nn.Module):
             halves = build_prompt(TINY_PROMPT, example.instruction)
             before, after = self.ids(halves.before), self.ids(halves.after)
             answer = [*self.ids(example.answer), self.tokenizer.eos_token_id]
+            unlabelled = len(before) + len(heard) + len(after)
             words += [*before, *after, *answer]
-            labels += [*[IGNORED] * (len(before) + len(heard) + len(after)), *answer]
+            labels += [*[IGNORED] * unlabelled, *answer]
             sizes += [len(before), len(after) + len(answer)]
-            lengths.append(len(before) + len(heard) + len(after) + len(answer))
+            lengths.append(unlabelled + len(answer))
         said = iter(table(torch.tensor(words, device=self.device)).split(sizes))
         embeds = [torch.cat((next(said), heard.to(table.weight.dtype), next(said))) for heard in audio]
         return list(zip(embeds, torch.tensor(labels, device=self.device).split(lengths), strict=True))
@@ -307,7 +309,7 @@ def tokens_of(checkpoint: Path) -> list[int]:
 
 def _llm(folder: Path, scale: float, precision: Literal["bf16", "fp32"]) -> tuple[Any, Any]:
     llm, tokenizer = load_llm(folder, precision)
-    if not torch.cuda.is_available():
+    if accelerator() == "cpu":
         # On a CPU the backward pass of torch's fused attention takes a third of a step.
         llm.set_attn_implementation("eager")
     llm.requires_grad_(False)

@@ -15,7 +15,7 @@ from assistant.records import (
     Timings,
     Turn,
 )
-from salmonn_core.prompts import READING_WEIGHT, WORDS_HERE, transcript_limit
+from salmonn_core.prompts import READING_WEIGHT, WORDS_HERE, said_here, transcript_limit
 
 __all__ = [
     "READING_WEIGHT",
@@ -40,5 +40,6 @@ __all__ = [
     "UserError",
     "Write",
     "hookimpl",
+    "said_here",
     "transcript_limit",
 ]

@@ -68,6 +68,7 @@ class GenerationSettings:
     lora_scale: float = 1.0
     repetition_penalty: float = 1.0
     pattern: str | None = None
+    spot: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reading_weight: float = 0.0
     words_first: bool = False
     names_first: bool = False

@@ -70,8 +70,9 @@ def shape_prompt(window: AudioWindow, skill: Skill, prompt: Prompt, settings: Se
     if skill.name != "slot-filling":
         return None
     schema, _ = _asked(window, settings, state)
-    pattern = schema.quoting if settings.grounded else schema.pattern
-    options = replace(prompt.settings, pattern=pattern, words_first=settings.grounded)
+    options = replace(prompt.settings, pattern=schema.pattern)
+    if settings.grounded:
+        options = replace(options, pattern=schema.quoting, spot=schema.allowed, words_first=True)
     return replace(prompt, instruction=schema.instruction, settings=options)
 
 

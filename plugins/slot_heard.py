@@ -39,19 +39,13 @@ def heard(said: Mapping[str, Any], fields: Mapping[str, Property], transcript: s
 
 def _heard(field: Property, said: Any, transcript: str) -> Any:
     if field.enum:
-        return _named(field.enum, said, transcript)
+        return said  # the one that was listened for
     known = said if _is_in(said, transcript) else None
     if field.format:
         return _read(FINDERS[field.format](transcript), said) or (known if field.format == "time" else None)
     if field.type in {"integer", "number"}:
         return None if said is None else _read(_numbers(transcript), said)
     return said if field.type == "boolean" else known
-
-
-def _named(allowed: tuple[str, ...], said: Any, transcript: str) -> str | None:
-    """The allowed value that was named; of several, the model's."""
-    named = [value for value in allowed if _is_in(value, transcript)]
-    return said if said in named else next(iter(named), None)
 
 
 def _read(found: list[str], said: Any) -> str | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from assistant import WORDS_HERE
+from assistant import WORDS_HERE, said_here
 
 from .slot_heard import heard
 from .slot_values import FORMATS, integer, number
@@ -93,12 +93,20 @@ class Schema(BaseModel):
 
     @property
     def quoting(self) -> str:
-        """The same with texts that are quotes of what was written down first."""
-        return self._records(f'"{WORDS_HERE}"')
+        """The same with texts that are quotes of what was written down first, and the allowed values that were said."""
+        return self._records(f'"{WORDS_HERE}"', self.allowed)
 
-    def _records(self, text: str) -> str:
-        pairs = (f'"{re.escape(name)}": ({field.values(text)}|null)' for name, field in self.properties.items())
-        return r"\{" + ", ".join(pairs) + r"\}"
+    @property
+    def allowed(self) -> dict[str, tuple[str, ...]]:
+        """The values of the fields that have a list of them."""
+        return {name: field.enum for name, field in self.properties.items() if field.enum}
+
+    def _records(self, text: str, said: Container[str] = ()) -> str:
+        values = (
+            (name, said_here(name) if name in said else f"({field.values(text)}|null)")
+            for name, field in self.properties.items()
+        )
+        return r"\{" + ", ".join(f'"{re.escape(name)}": {value}' for name, value in values) + r"\}"
 
     def only(self, names: Iterable[str]) -> Schema:
         """The part of it with these fields."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import regex
@@ -37,7 +37,9 @@ class GenerationOptions:
         lora_scale: test-time discount of the LoRA (paper, section 4.2); 1 is as trained, 0 the bare LLM.
         repetition_penalty: divides the logits of tokens already in the answer; 1 is off.
         pattern: regular expression that the whole answer must match; `<WordsHere>` in it stands for any few words in
-            a row of the clip's transcript.
+            a row of the clip's transcript, and `<Said:NAME>` for the phrase of that name in `spot` that was said, in
+            quotes, or null.
+        spot: phrases by name, of which at most one each is listened for (`Salmonn.spot`).
         reading_weight: how much the audio tokens' own reading counts beside the LLM (`salmonn_core.reading`): for
             transcripts; 0 is off. Models that cannot be read, and questions in text alone, go without.
         words_first: write a transcript first and put it into the prompt as text, for questions about words.
@@ -51,6 +53,7 @@ class GenerationOptions:
     lora_scale: float = 1.0
     repetition_penalty: float = 1.0
     pattern: str | None = None
+    spot: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reading_weight: float = 0.0
     words_first: bool = False
     names_first: bool = False
@@ -122,6 +125,12 @@ class Choice:
             if piece and "\ufffd" not in piece and self._pattern.fullmatch(text + piece, partial=True):
                 return int(candidate)
         raise UserError(f"no token can continue {text!r} under the pattern {self._options.pattern!r}")
+
+
+def only_match(pattern: str | None) -> str | None:
+    """The text that a pattern leaves no choice about, or None: nothing has to be generated."""
+    literal = pattern and regex.fullmatch(r"(?:[^\\.^$*+?{}\[\]|()]|\\[^\w])*", pattern)
+    return regex.sub(r"\\(.)", r"\1", pattern) if pattern and literal else None
 
 
 @torch.inference_mode()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +18,8 @@ from salmonn_core.audio import MIN_SAMPLES, fit_length, groups, read_audio
 from salmonn_core.beats import Beats
 from salmonn_core.bridge import Bridge
 from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
-from salmonn_core.decode import Choice, GenerationOptions, generate, generate_batch, pieces
+from salmonn_core.decode import Choice, GenerationOptions, generate, generate_batch, only_match, pieces
+from salmonn_core.likeness import as_said
 from salmonn_core.llm import Llm, State
 from salmonn_core.namer import Names, named
 from salmonn_core.prompts import (
@@ -26,12 +29,14 @@ from salmonn_core.prompts import (
     build_prompt,
     past_turn,
     quotable,
+    said_here,
     transcript_limit,
     with_names,
     with_transcript,
 )
 from salmonn_core.reading import Guide, Reader
 from salmonn_core.spelling import Spelling
+from salmonn_core.spotting import Read, spot
 from salmonn_core.whisper import encode_whisper, log_mel
 
 if TYPE_CHECKING:
@@ -196,6 +201,9 @@ class Salmonn:
         options = options or GenerationOptions()
         instruction = self._asked(instruction, audio, options, cancelled)
         options = self._quoting(audio, options, cancelled)
+        if answer := only_match(options.pattern):
+            yield answer
+            return
         ready = self.prompt(instruction, audio, options.lora_scale, history, before)
         guide = self._guide(audio, options)
         ids = generate(self.llm, self.tokenizer, ready.rest, options, cancelled, ready.prefix, ready.remember, guide)
@@ -213,6 +221,34 @@ class Salmonn:
                 return words
             audio.words[lora_scale] = words
         return audio.words[lora_scale]
+
+    def spot(
+        self,
+        audio: AudioTokens,
+        phrases: Mapping[str, Sequence[str]],
+        lora_scale: float = 1.0,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> dict[str, str | None]:
+        """Which of some phrases were said, at most one of each name: `{"size": ["small", "large"]}`.
+
+        They are listened for in what the audio tokens read, and looked for in the transcript; a model that cannot be
+        read has the transcript alone (`salmonn_core.spotting`).
+        """
+        said = {name: [as_said(phrase) for phrase in allowed] for name, allowed in phrases.items()}
+        texts, read = [self.transcript(audio, lora_scale, cancelled)], None
+        if self.reader is not None:
+            with torch.inference_mode():
+                log_probs = self.reader(audio.spoken)
+            ids = [self.ids(f" {phrase}").tolist() for allowed in said.values() for phrase in allowed]
+            texts.append(self.tokenizer.decode(self.reader.likeliest(log_probs)))
+            read = Read(log_probs.cpu().numpy(), [self._spelled().phrase(each) for each in ids])
+        found = spot(said, read, texts)
+        return {name: index if index is None else phrases[name][index] for name, index in found.items()}
+
+    def _spelled(self) -> Spelling:
+        assert self.reader is not None
+        self._spelling = self._spelling or Spelling(self.reader.tokens, self.tokenizer)
+        return self._spelling
 
     def _asked(
         self,
@@ -233,18 +269,22 @@ class Salmonn:
     def _quoting(
         self, audio: AudioTokens | None, options: GenerationOptions, cancelled: Callable[[], bool] = lambda: False
     ) -> GenerationOptions:
-        """The options with the clip's own words where the pattern quotes them."""
-        if options.pattern is None or WORDS_HERE not in options.pattern:
-            return options
-        words = "" if audio is None else self.transcript(audio, options.lora_scale, cancelled)
-        return replace(options, pattern=options.pattern.replace(WORDS_HERE, quotable(words)))
+        """The options with the clip's own words where the pattern quotes them, and what was said of some phrases."""
+        pattern = options.pattern
+        if pattern and options.spot:
+            said = self.spot(audio, options.spot, options.lora_scale, cancelled) if audio else {}
+            for name in options.spot:
+                pattern = pattern.replace(said_here(name), re.escape(json.dumps(said.get(name))))
+        if pattern and WORDS_HERE in pattern:
+            words = self.transcript(audio, options.lora_scale, cancelled) if audio else ""
+            pattern = pattern.replace(WORDS_HERE, quotable(words))
+        return replace(options, pattern=pattern)
 
     def _guide(self, audio: AudioTokens | None, options: GenerationOptions) -> Guide | None:
         if not options.reading_weight or self.reader is None or audio is None:
             return None
-        self._spelling = self._spelling or Spelling(self.reader.tokens, self.tokenizer)
         with torch.inference_mode():
-            return Guide(self.reader(audio.spoken), self._spelling, options.reading_weight)
+            return Guide(self.reader(audio.spoken), self._spelled(), options.reading_weight)
 
     def ask(self, audio: str | Path | np.ndarray, instruction: str, options: GenerationOptions | None = None) -> str:
         """Answer one question about a sound file or a waveform (samples,) at 16 kHz."""

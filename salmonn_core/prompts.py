@@ -137,6 +137,11 @@ def quotable(words: str) -> str:
     return f"({'|'.join(map(re.escape, sorted(every)))})" if every else "((?!))"
 
 
+def said_here(name: str) -> str:
+    """In a pattern: which of the phrases of that name was said (`GenerationOptions.spot`), as JSON."""
+    return f"<Said:{name}>"
+
+
 def with_names(instruction: str, names: Names) -> str:
     """An instruction about sounds that were named already, in the form that training used."""
     told = f"The sounds may be {_quoted(names.likely)}. "

@@ -50,7 +50,11 @@ class Reader(nn.Module):
     @torch.inference_mode()
     def greedy(self, audio_tokens: Tensor) -> list[int]:
         """LLM token ids of one clip (length, width): the best class of each, repeats merged, blanks dropped."""
-        best = self(audio_tokens).argmax(dim=-1).tolist()
+        return self.likeliest(self(audio_tokens))
+
+    def likeliest(self, log_probs: Tensor) -> list[int]:
+        """The same of what the reader gave for the clip, (length, 1 + classes)."""
+        best = log_probs.argmax(dim=-1).tolist()
         return [self.tokens[c - 1] for i, c in enumerate(best) if c and (i == 0 or best[i - 1] != c)]
 
 

@@ -87,3 +87,8 @@ class Spelling:
     def classes(self, at_start: bool) -> Tensor:
         """(vocabulary, LONGEST) classes of each token, zeros after them; all zeros where it cannot be spelled."""
         return self._first if at_start else self._inside
+
+    def phrase(self, ids: list[int]) -> list[int]:
+        """The classes of a phrase inside a sentence, in a row; none where one of its tokens cannot be spelled."""
+        rows = [[class_ for class_ in self._inside[id_].tolist() if class_] for id_ in ids]
+        return [class_ for row in rows for class_ in row] if all(rows) else []

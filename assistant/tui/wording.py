@@ -172,6 +172,8 @@ def _why_so_long(turn: TurnStory) -> Iterator[tuple[str, str]]:
     yield "LoRA scale", f"{settings.lora_scale:g}"
     if settings.words_first:
         yield "words", f"{turn.words or '(none)'} - written down first, they stood before the question"
+    if settings.spot:
+        yield "listened for", "; ".join(f"{name}: {', '.join(phrases)}" for name, phrases in settings.spot.items())
     if settings.names_first:
         yield "sounds", "what the bridge's namer may have heard stood before the question"
     if settings.reading_weight:

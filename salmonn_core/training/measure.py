@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from salmonn_core.prompts import INSTRUCTIONS, READING_WEIGHT, WORDS_HERE, slot_instruction, transcript_limit
+from salmonn_core.prompts import INSTRUCTIONS, READING_WEIGHT, WORDS_HERE, said_here, slot_instruction, transcript_limit
 from salmonn_core.training.corpus import MAX_CLIP_S, Clip
 from salmonn_core.training.metrics import Score, families, holds, names, ratio, repeats, slots_right, word_errors
 from salmonn_core.training.slots import slot_record, unseen_schema
@@ -23,6 +23,7 @@ class Question:
     instruction: str
     max_new_tokens: int
     pattern: str | None = None
+    spot: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reading_weight: float = 0.0
     words_first: bool = False
     names_first: bool = False
@@ -179,8 +180,8 @@ def _slots(clip: Clip, answer: str) -> Iterator[Mark]:
 
 def _unseen_question(clip: Clip) -> Question:
     fields, _ = unseen_schema(clip)
-    patterns = {name: f'(null|"({"|".join(map(re.escape, values))})")' for name, values in fields.items()}
-    return _record_question({name: ", ".join(values) for name, values in fields.items()}, patterns)
+    listed = {name: ", ".join(values) for name, values in fields.items()}
+    return replace(_record_question(listed, {name: said_here(name) for name in fields}), spot=fields)
 
 
 def _unseen(clip: Clip, answer: str) -> Iterator[Mark]:

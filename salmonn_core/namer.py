@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import cast
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 # many that are a little possible, as in noisy speech, must not add up: read by themselves, the tokens would be blurred.
 DOUBT, UNHEARD = 2.0, 0.35
 MOST_NAMES, WORTH_NAMING = 6, -3.5  # a piece of music has its kind, tempo, key and instruments
+ONE_OF_A_KIND = frozenset({"tempo", "key"})  # "slow tempo" and "fast tempo" are not both heard
 SOUNDING = -2.6  # the best logit of a window is mostly above it in sounds and below it in speech
 AROUND = 8  # windows before and after one that help to name what sounds in it; a single one is right less often
 LASTING = 4  # windows, about a second: what sounds for less is no part of what was heard one after the other
@@ -79,10 +80,19 @@ def named(logits: Tensor, labels: Sequence[str], question: str = "") -> Names:
     if not labels or not len(logits):
         return Names()
     logits = logits.float()
-    likeliest = over_clip(logits).topk(min(MOST_NAMES, len(labels)))
-    pairs = zip(likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
     in_order = _asked_for(logits, labels, question) or _in_order(logits, labels)
-    return Names(tuple(labels[index] for logit, index in pairs if logit > WORTH_NAMING), in_order)
+    return Names(tuple(islice(_worth_naming(over_clip(logits), labels), MOST_NAMES)), in_order)
+
+
+def _worth_naming(logits: Tensor, labels: Sequence[str]) -> Iterator[str]:
+    """The labels that are likely enough, the likeliest first; of what a piece has one of, that one alone."""
+    told = set[str]()
+    for index in logits.argsort(descending=True).tolist():
+        if logits[index] <= WORTH_NAMING:
+            return
+        if (noun := labels[index].rpartition(" ")[2]) not in told:
+            told |= ONE_OF_A_KIND & {noun}
+            yield labels[index]
 
 
 def _asked_for(logits: Tensor, labels: Sequence[str], question: str) -> tuple[str, ...]:

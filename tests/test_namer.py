@@ -23,6 +23,12 @@ def test_only_likely_labels_are_worth_a_name() -> None:
     assert not named(torch.zeros(3, 0), ())
 
 
+def test_a_piece_of_music_has_one_tempo() -> None:
+    labels = ("slow tempo", "piano", "fast tempo", "minor key", "medium tempo", "major key")
+    logits = torch.tensor([[0.0, -2.0, 1.0, -1.0, 0.5, -3.0]])
+    assert named(logits, labels).likely == ("fast tempo", "minor key", "piano")
+
+
 def test_a_sound_in_a_part_of_the_clip_counts_nearly_as_one_in_all_of_it() -> None:
     halved = over_clip(torch.tensor([hearing("bell")] * 5 + [NOTHING] * 5))[LABELS.index("bell")]
     assert halved == pytest.approx(2.0 - 0.69, abs=0.01)

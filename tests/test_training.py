@@ -135,6 +135,25 @@ def test_the_namer_is_fitted_once_and_puts_a_label_s_words_beside_its_sound(toys
     assert not before["bridge.namer.words.weight"].equal(after["bridge.namer.words.weight"])
 
 
+def test_a_finished_checkpoint_learns_more_sounds_and_nothing_else_of_it_changes(toys, aligned):
+    from salmonn_core.training.config import NameConfig
+    from salmonn_core.training.renaming import rename
+    from salmonn_core.training.trainee import described
+
+    labels = ("siren", "whistle", "siren")
+    rows = [{"path": f"{n}.wav", "kind": "event", "labels": [labels[n]], "caption": "x"} for n in range(3)]
+    more_sounds = toys["folder"] / "set/more.jsonl"
+    more_sounds.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = settings(toys, "renamed.safetensors", train=[str(more_sounds)], start=str(aligned), stage="name")
+    known = {key: value for key, value in given.items() if key in NameConfig.model_fields}
+    out = rename(NameConfig(**known))
+    before, after = load_file(newest(aligned)), load_file(out)
+    assert json.loads(described(out)["labels"]) == ["siren", "whistle"]
+    assert described(out)["tokens"] == described(newest(aligned))["tokens"]
+    assert after["bridge.namer.label.weight"].shape[0] == 2
+    assert all(after[key].equal(value) for key, value in before.items())
+
+
 def test_commands_in_text_alone_are_asked_beside_the_clips(toys, aligned):
     from salmonn_core.training.trainer import Trainer
 
@@ -246,6 +265,7 @@ def test_every_bundled_config_is_valid(monkeypatch):
     monkeypatch.setenv("DATA", "/data")
     monkeypatch.setenv("WORK", "/work")
     models = {"prepare": c.PrepareConfig, "evaluate": c.EvaluateConfig, "export": c.ExportConfig, "beats": c.TagConfig}
+    models |= {"name": c.NameConfig}
     names = set(bundled())
     assert names >= {"align", "pretrain", "instruct", "activate", "prepare"}
     for name in names:

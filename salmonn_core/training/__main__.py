@@ -36,12 +36,17 @@ def prepare(config: ConfigOption = "prepare", settings: SetOption = None) -> Non
 @app.command(epilog="Example: accelerate launch -m salmonn_core.training train --config align --set steps=500")
 def train(config: ConfigOption, settings: SetOption = None) -> None:
     """Train one stage, or go on where its run stopped."""
-    from salmonn_core.training.config import TagConfig, TrainConfig, load_config, stage_of
+    from salmonn_core.training.config import NameConfig, TagConfig, TrainConfig, load_config, stage_of
 
     if stage_of(config) == "beats":
         from salmonn_core.training.classify import train as train_tagger
 
         train_tagger(load_config(TagConfig, config, settings))
+        return
+    if stage_of(config) == "name":
+        from salmonn_core.training.renaming import rename
+
+        typer.echo(rename(load_config(NameConfig, config, settings)))
         return
     from salmonn_core.training.trainer import train as run
 

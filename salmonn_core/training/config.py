@@ -43,17 +43,22 @@ class Run(Strict):
     threads: int = Field(1, ge=0, description="CPU threads; 0 leaves it to torch")
 
 
-class TrainConfig(Run):
-    """One stage of training."""
+class OnClips(Run):
+    """A run on the features of some clips."""
 
-    stage: Literal["align", "pretrain", "instruct", "activate"]
     train: list[Pattern] = Field(min_length=1, description="manifests, patterns allowed")
-    dev: list[Pattern] = []
     whisper: list[Place] = Field(min_length=1, description="feature stores; the first takes what is missing")
     beats: list[Place] = []
     whisper_model: str = "whisper-base"
     beats_model: Place | None = Field(None, description="trained BEATs checkpoint, to compute missing features")
     llm: str = "smollm2-135m-instruct"
+
+
+class TrainConfig(OnClips):
+    """One stage of training."""
+
+    stage: Literal["align", "pretrain", "instruct", "activate"]
+    dev: list[Pattern] = []
     start: Place | None = Field(None, description="checkpoint of the stage before: a file, or a run's folder")
     answers: Place | None = Field(None, description="answers.json that `prepare` wrote")
     texts: Place | None = Field(None, description="folder of commands with slots, asked in text alone beside the clips")
@@ -94,6 +99,13 @@ class TagConfig(Run):
     batch: int = Field(24, ge=2)
     lr: float = Field(6e-4, gt=0)
     every_speech: int = Field(12, ge=1, description="take every Nth speech clip")
+
+
+class NameConfig(OnClips):
+    """The namer of a finished checkpoint, fitted anew. Its `out` is a file, and it starts anew each time."""
+
+    stage: Literal["name"]
+    start: Place = Field(description="the checkpoint: a file, or a run's folder")
 
 
 class EvaluateConfig(Run):
@@ -184,7 +196,7 @@ class Music(Strict):
     """Melodies rendered by fluidsynth, whose facts are known."""
 
     count: int = Field(ge=1)
-    soundfont: Place | None = None
+    soundfonts: tuple[Place, ...] = Field((), description="taken in turn; one that is installed if none is named")
     seconds: float = Field(8.0, gt=1, le=28)
 
 

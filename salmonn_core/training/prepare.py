@@ -130,9 +130,10 @@ def make(out: Path, name: str, count: int, one: Callable[[int], tuple[np.ndarray
 
 
 def _music(config: Music, out: Path, seed: int) -> None:
-    font = soundfont(config.soundfont)
+    fonts = [soundfont(wanted) for wanted in config.soundfonts or (None,)]
 
     def one(number: int) -> tuple[np.ndarray, Row]:
+        font = fonts[number % len(fonts)]
         midi, facts = compose(random.Random(f"{seed} music {number}"), config.seconds)
         license_ = f"composed by a program; sound font {FONT_LICENSES.get(font.stem, 'licence not known')}"
         known: Row = {"kind": "music", "source": f"rendered with {font.stem}", "license": license_}

@@ -32,12 +32,11 @@ from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import TrainConfig, files_of
 from salmonn_core.training.corpus import SPEECH_WIDTH, Clip, Features, Pair, cut, load_clips
 from salmonn_core.training.curves import Curves
-from salmonn_core.training.features import beats_encode, fill, whisper_encode
+from salmonn_core.training.filling import filled
 from salmonn_core.training.manifests import check_audio
 from salmonn_core.training.sampler import Sampler
 from salmonn_core.training.tasks import Example, commands_as_text
 from salmonn_core.training.trainee import Trainee, build_trainee
-from salmonn_core.weights.sources import locate
 
 COOLEST = 0.03  # share of the learning rate that is left at the end
 PLACES_RATE = 10.0  # attention scores are a thousand times larger than a step of the bridge's rate
@@ -96,15 +95,8 @@ class Trainer:
         return load_clips(train), {name: clips[: self.config.dev_clips] for name, clips in speech.items()}
 
     def _features(self, clips: list[Clip]) -> Features:
-        config = self.config
         with self.engine.main_process_first():
-            features = Features(config.whisper, config.beats, SMALL)
-            paths = [c.path for c in clips]
-            fill(features.whisper, paths, lambda: whisper_encode(locate(config.whisper_model)), "whisper")
-            if config.beats and config.beats_model:
-                model = config.beats_model
-                fill(features.beats, paths, lambda: beats_encode(model), "beats")
-            return features
+            return filled(self.config, [clip.path for clip in clips])
 
     def _resume(self, trainee: Trainee) -> None:
         found = folders(self.config.out)

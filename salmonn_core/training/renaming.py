@@ -1,0 +1,52 @@
+"""Fit the namer of a finished checkpoint anew: sounds and music that were found later need no other training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from salmonn_core.bridge import Bridge
+from salmonn_core.loading import part, read_safetensors
+from salmonn_core.training.checkpoints import newest
+from salmonn_core.training.classify import SMALL
+from salmonn_core.training.config import NameConfig, files_of
+from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, load_clips
+from salmonn_core.training.filling import filled
+from salmonn_core.training.manifests import check_audio
+from salmonn_core.training.naming import fit, known_labels, words_of
+from salmonn_core.training.pieces import Pieces
+from salmonn_core.training.trainee import described
+from salmonn_core.weights.sources import locate
+
+NAMER = "bridge.namer."
+
+
+def rename(config: NameConfig) -> Path:
+    """Write the checkpoint with another namer, of the labels of the set, and return its file.
+
+    Raises:
+        UserError: no such checkpoint, or bad data.
+    """
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    torch.manual_seed(config.seed)
+    start = newest(config.start)
+    said, weights = described(start), load_file(start)
+    files = files_of(config.train)
+    check_audio(files)
+    clips = load_clips(files)
+    features = filled(config, [clip.path for clip in clips])
+    labels = known_labels(clips)
+    folder = locate(config.llm)
+    embeddings = read_safetensors(folder / "model.safetensors")["model.embed_tokens.weight"]
+    bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1], len(labels))
+    kept = {key: value for key, value in weights.items() if not key.startswith(NAMER)}
+    bridge.load_state_dict(part(kept, "bridge."), strict=False)
+    fit(bridge, clips, features, labels, words_of(labels, embeddings, Pieces(folder)))
+    assert bridge.namer is not None
+    fitted = {NAMER + key: value.contiguous() for key, value in bridge.namer.state_dict().items()}
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    save_file(kept | fitted, config.out, said | {"labels": json.dumps(labels)})
+    return config.out

@@ -321,15 +321,17 @@ class Salmonn:
         """The answers to one question about several windows, generated together."""
         options = options or GenerationOptions()
         asked = [self._asked(instruction, clip, options) for clip in heard]
-        prompts = [self.prompt(text, clip, options.lora_scale) for text, clip in zip(asked, heard, strict=True)]
-        choices = [Choice(self._quoting(clip, options), self.tokenizer, self._guide(clip, options)) for clip in heard]
-        prefixes = {id(ready.prefix): ready.prefix for ready in prompts}
-        answers: list[str] = [""] * len(prompts)
+        own = [self._quoting(clip, options) for clip in heard]
+        answers = [only_match(each.pattern) or "" for each in own]
+        open_ = [row for row, answer in enumerate(answers) if not answer]
+        prompts = {row: self.prompt(asked[row], heard[row], options.lora_scale) for row in open_}
+        choices = {row: Choice(own[row], self.tokenizer, self._guide(heard[row], options)) for row in open_}
+        prefixes = {id(ready.prefix): ready.prefix for ready in prompts.values()}
         # Fresh windows share the prefix of the text; one that was asked about before has its own.
         for key, prefix in prefixes.items():
-            rows = [row for row, ready in enumerate(prompts) if id(ready.prefix) == key]
-            rest, own = [prompts[row].rest for row in rows], [choices[row] for row in rows]
-            found = generate_batch(self.llm, self.tokenizer, rest, options, prefix, own)
+            rows = [row for row in open_ if id(prompts[row].prefix) == key]
+            rest, choose = [prompts[row].rest for row in rows], [choices[row] for row in rows]
+            found = generate_batch(self.llm, self.tokenizer, rest, options, prefix, choose)
             for row, ids in zip(rows, found, strict=True):
                 answers[row] = self.tokenizer.decode(ids).strip()
         return answers

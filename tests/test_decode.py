@@ -5,7 +5,7 @@ import regex
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from salmonn_core.decode import Choice, GenerationOptions, generate, pieces
+from salmonn_core.decode import Choice, GenerationOptions, generate, only_match, pieces
 from salmonn_core.errors import UserError
 from salmonn_core.llm import PeftLlm
 
@@ -50,6 +50,21 @@ def test_a_seed_makes_sampling_repeatable(llm):
 @pytest.mark.parametrize("pattern", [r"(yes|no)", r"\d{1,3}", r'\{"a": (null|"[a-z]{1,4}")\}'])
 def test_an_answer_under_a_pattern_matches_it_whatever_the_model_wants(llm, pattern):
     assert regex.fullmatch(pattern, Bytes().decode(run(llm, pattern=pattern)))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "answer"),
+    [
+        (r'\{"size": "large", "milk": null\}', '{"size": "large", "milk": null}'),
+        (r'\{"size": "extra\ large"\}', '{"size": "extra large"}'),
+        (r'\{"size": ("large"|null)\}', None),
+        (r"\d", None),
+        ("a+", None),
+        (None, None),
+    ],
+)
+def test_a_pattern_that_leaves_no_choice_is_known(pattern, answer):
+    assert only_match(pattern) == answer
 
 
 def test_a_pattern_that_no_token_can_continue_is_a_clear_error():

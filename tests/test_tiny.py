@@ -169,6 +169,27 @@ def test_a_second_question_reads_its_own_words_only(model, monkeypatch):
     assert lengths == [len(model.ids("</Speech> Describe the sound.<|im_end|>\n<|im_start|>assistant\n"))]
 
 
+ASKED = {"for": ["your name", "your address"], "when": ["later", "tomorrow"]}
+
+
+def test_what_was_said_is_found_and_what_was_not_is_left_out(model):
+    name, later = (model.encode(read_audio(EXAMPLES / f"{f}.wav")) for f in ("say-your-name", "please-try-later"))
+    assert model.spot(name, ASKED) == {"for": "your name", "when": None}
+    assert model.spot(later, ASKED)["when"] == "later"
+    assert model.spot(model.encode(read_audio(EXAMPLES / "crow.flac")), ASKED) == {"for": None, "when": None}
+
+
+def test_a_record_of_what_was_said_needs_no_generation(model, monkeypatch):
+    from salmonn_core import GenerationOptions
+
+    options = GenerationOptions(spot=ASKED, pattern=r'\{"for": <Said:for>, "when": <Said:when>\}')
+    heard = model.encode(read_audio(EXAMPLES / "say-your-name.wav"))
+    model.transcript(heard)
+    monkeypatch.setattr(model.llm, "prefill", None)
+    assert list(model.stream(heard, "Fill in the fields.", options)) == ['{"for": "your name", "when": null}']
+    assert model.answer_many([heard], "Fill in the fields.", options) == ['{"for": "your name", "when": null}']
+
+
 def test_many_files_are_answered_like_each_alone(model):
     files = [EXAMPLES / name for name in ("crow.flac", "please-try-later.wav", "drums.flac", "say-your-name.wav")]
     together = dict(model.ask_many(files, "Transcribe the speech.", batch=3))

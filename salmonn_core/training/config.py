@@ -106,6 +106,9 @@ class NameConfig(OnClips):
 
     stage: Literal["name"]
     start: Place = Field(description="the checkpoint: a file, or a run's folder")
+    kinds: tuple[Literal["event", "music"], ...] = Field(
+        ("event", "music"), description="labels that are mostly of other clips stay as they are"
+    )
 
 
 class EvaluateConfig(Run):

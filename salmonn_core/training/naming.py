@@ -28,6 +28,7 @@ FOLDS = 5
 MIXED, SHARES = 0.6, (0.25, 0.75)  # how often a span is of two clips, and how much of it is of the first
 UNLIKELY = -4.0  # where the logits start
 COUNTEREXAMPLES = 0.6  # clips of speech for each clip with labels
+MUSIC_SHARE = 1.2  # pieces of music at most for each other sound, at a time
 LOUDNESS = 2.0  # of the words that a logit of one adds to a token; tokens are about 3.2 long
 
 
@@ -74,7 +75,9 @@ def fit(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: Seque
     if bridge.namer is None:
         raise ValueError("this bridge has no namer")
     chosen = _chosen(clips)
-    weight, bias = _regression(_Spans(_running_sums(bridge, features, chosen), targets(chosen, labels)), "naming")
+    weight, bias = _regression(
+        _Spans(chosen, _running_sums(bridge, features, chosen), targets(chosen, labels)), "naming"
+    )
     with torch.no_grad():
         bridge.namer.label.weight.copy_(weight)
         bridge.namer.label.bias.copy_(bias)
@@ -95,7 +98,7 @@ def crossed(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: S
     heard: dict[str, Tensor] = {}
     for number in range(FOLDS):
         known = [row for row, fold in enumerate(folds) if fold != number]
-        spans = _Spans([sums[row] for row in known], wanted[known])
+        spans = _Spans([chosen[row] for row in known], [sums[row] for row in known], wanted[known])
         weight, bias = _regression(spans, f"naming without part {number + 1}")
         namer.label.weight.data, namer.label.bias.data = weight.expand_as(namer.label.weight), bias
         with torch.inference_mode():
@@ -136,24 +139,33 @@ def _chosen(clips: Sequence[Clip]) -> list[Clip]:
 class _Spans:
     """Random spans of some clips, often of two at once: one sound follows another, or someone speaks over it."""
 
-    def __init__(self, sums: Sequence[Tensor], wanted: Tensor) -> None:
+    def __init__(self, clips: Sequence[Clip], sums: Sequence[Tensor], wanted: Tensor) -> None:
         """Args: sums: of `_running_sums`; wanted: (clips, labels) of `targets`."""
         self._sums, self._wanted = sums, wanted
         self.labels = wanted.shape[1]
         self._rng = random.Random("spans")
+        self._music = [row for row, clip in enumerate(clips) if clip.kind == "music"]
+        self._others = [row for row, clip in enumerate(clips) if clip.kind != "music"]
+        sounds = sum(clip.kind == "event" for clip in clips)
+        self._most_music = round(MUSIC_SHARE * sounds) if sounds else len(self._music)
 
     def __len__(self) -> int:
         return len(self._sums)
 
     def draw(self) -> tuple[Tensor, Tensor]:
-        """A span of each clip, described, (clips, width), and the labels of what is in it, (clips, labels)."""
-        spans = torch.stack([self._span(total) for total in self._sums])
-        other = torch.tensor(self._rng.sample(range(len(self)), len(self)))
-        share = torch.tensor([self._share() for _ in self._sums])
+        """A span of each clip, described, (clips, width), and the labels of what is in it, (clips, labels).
+
+        Of much music a part in turn: a sound must not be taken for music because music is rendered so easily.
+        """
+        music = self._rng.sample(self._music, min(len(self._music), self._most_music))
+        rows = sorted([*self._others, *music])
+        spans, wanted = torch.stack([self._span(self._sums[row]) for row in rows]), self._wanted[rows]
+        other = torch.tensor(self._rng.sample(range(len(rows)), len(rows)))
+        share = torch.tensor([self._share() for _ in rows])
         # The moments of two sounds are those of each in its share: nothing has to be computed again.
         spans = torch.lerp(spans[other], spans, share[:, None, None])
-        both = (share < 1.0)[:, None] * self._wanted[other]
-        return described(spans), torch.maximum(self._wanted, both)
+        both = (share < 1.0)[:, None] * wanted[other]
+        return described(spans), torch.maximum(wanted, both)
 
     def _share(self) -> float:
         """How much of a span is of the clip itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -13,10 +14,10 @@ from salmonn_core.loading import part, read_safetensors
 from salmonn_core.training.checkpoints import newest
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import NameConfig, files_of
-from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, load_clips
+from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, load_clips
 from salmonn_core.training.filling import filled
 from salmonn_core.training.manifests import check_audio
-from salmonn_core.training.naming import fit, known_labels, words_of
+from salmonn_core.training.naming import fit, known_labels, labels_of, words_of
 from salmonn_core.training.pieces import Pieces
 from salmonn_core.training.trainee import described
 from salmonn_core.weights.sources import locate
@@ -38,7 +39,8 @@ def rename(config: NameConfig) -> Path:
     check_audio(files)
     clips = load_clips(files)
     features = filled(config, [clip.path for clip in clips])
-    labels = known_labels(clips)
+    old: list[str] = json.loads(said.get("labels", "[]"))
+    labels = sorted({*old, *known_labels(clips)})
     folder = locate(config.llm)
     embeddings = read_safetensors(folder / "model.safetensors")["model.embed_tokens.weight"]
     bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1], len(labels))
@@ -46,7 +48,19 @@ def rename(config: NameConfig) -> Path:
     bridge.load_state_dict(part(kept, "bridge."), strict=False)
     fit(bridge, clips, features, labels, words_of(labels, embeddings, Pieces(folder)))
     assert bridge.namer is not None
+    with torch.no_grad():
+        for row, label in enumerate(labels):
+            # Each label is a regression of its own, so that one can stay while another is fitted on more.
+            if label in old and not _mostly(config.kinds, label, clips):
+                bridge.namer.label.weight[row] = weights[f"{NAMER}label.weight"][old.index(label)]
+                bridge.namer.label.bias[row] = weights[f"{NAMER}label.bias"][old.index(label)]
     fitted = {NAMER + key: value.contiguous() for key, value in bridge.namer.state_dict().items()}
     config.out.parent.mkdir(parents=True, exist_ok=True)
     save_file(kept | fitted, config.out, said | {"labels": json.dumps(labels)})
     return config.out
+
+
+def _mostly(kinds: Collection[str], label: str, clips: Sequence[Clip]) -> bool:
+    """Whether at least half of the clips with a label are of these kinds; of a label without clips nothing is known."""
+    found = [clip.kind in kinds for clip in clips if label in labels_of(clip)]
+    return bool(found) and 2 * sum(found) >= len(found)

@@ -1,7 +1,7 @@
 """Speak sentences with synthetic voices into a folder of FLAC files and a JSONL manifest.
 
 Resumable: what the manifest already holds is not spoken again, and a file is complete before its
-line is written. Several processes may share the work with `--shard I/N`, each with its own manifest.
+line is written.
 """
 
 from __future__ import annotations

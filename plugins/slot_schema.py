@@ -25,6 +25,7 @@ PATTERNS = {
     "number": rf"(-?\d{{1,6}}(\.\d{{1,3}})?|{SPOKEN_NUMBER})",
     "boolean": r"(true|false)",
 }
+ANY_TEXT = r'"[^"\\\n]+"'  # a quote of what was said may be longer than a text that the model makes up
 SHORT = {"text": "string"} | {name: name for name in PATTERNS}  # types in the short list; formats are there, too
 
 
@@ -118,7 +119,7 @@ class Schema(BaseModel):
         Args:
             transcript: what was heard; values that are not in it do not count.
         """
-        if not re.fullmatch(self.pattern, text):
+        if not re.fullmatch(self._records(ANY_TEXT), text):
             return None
         said = json.loads(text)
         if transcript is not None:

@@ -93,6 +93,13 @@ def test_a_text_can_only_be_a_quote_of_what_was_written_down():
     assert not regex.fullmatch(pattern, '{"artist": "sigur ro", "volume": 7}')
 
 
+def test_a_long_quote_is_a_value_like_any_other(assistant_loop):
+    title = "a dictionary of slang and unconventional english"
+    loop = assistant_loop(profile="slots", settings={"slot-filling": {"schema": {"book": "text"}}})
+    loop.turns.core = dictated(f"find me {title}", {"book": title})
+    assert loop.hear(1.0).slots == {"book": title}
+
+
 def test_allowed_values_are_listened_for(assistant_loop):
     loop = slots_loop(assistant_loop, {"duration": None, "room": "hall", "level": None}, grounded=True)
     assert loop.hear(1.0).slots["room"] == "hall"

@@ -19,6 +19,7 @@ from salmonn_core.beats import Beats
 from salmonn_core.bridge import Bridge
 from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
 from salmonn_core.decode import Choice, GenerationOptions, generate, generate_batch, only_match, pieces
+from salmonn_core.errors import UserError
 from salmonn_core.likeness import as_said
 from salmonn_core.llm import Llm, State
 from salmonn_core.namer import Names, named
@@ -275,6 +276,9 @@ class Salmonn:
             said = self.spot(audio, options.spot, options.lora_scale, cancelled) if audio else {}
             for name in options.spot:
                 pattern = pattern.replace(said_here(name), re.escape(json.dumps(said.get(name))))
+        if pattern and (unknown := re.search(said_here(r"(.*?)"), pattern)):
+            known = ", ".join(options.spot) or "nothing"
+            raise UserError(f"the pattern has {unknown[0]}, but `spot` has no phrases of that name; it has {known}")
         if pattern and WORDS_HERE in pattern:
             words = self.transcript(audio, options.lora_scale, cancelled) if audio else ""
             pattern = pattern.replace(WORDS_HERE, quotable(words))

@@ -190,6 +190,14 @@ def test_a_record_of_what_was_said_needs_no_generation(model, monkeypatch):
     assert model.answer_many([heard], "Fill in the fields.", options) == ['{"for": "your name", "when": null}']
 
 
+def test_a_pattern_that_names_phrases_that_are_not_there_is_a_clear_error(model):
+    from salmonn_core import GenerationOptions, UserError
+
+    options = GenerationOptions(spot=ASKED, pattern=r'\{"size": <Said:size>\}')
+    with pytest.raises(UserError, match="<Said:size>, but `spot` has no phrases of that name; it has for, when"):
+        list(model.stream(model.encode(tone(1.0)), "Fill in the fields.", options))
+
+
 def test_many_files_are_answered_like_each_alone(model):
     files = [EXAMPLES / name for name in ("crow.flac", "please-try-later.wav", "drums.flac", "say-your-name.wav")]
     together = dict(model.ask_many(files, "Transcribe the speech.", batch=3))

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from salmonn_core.bridge import Bridge
-from salmonn_core.loading import part, read_safetensors
+from salmonn_core.loading import part
 from salmonn_core.training.checkpoints import newest
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import NameConfig, files_of
@@ -20,6 +20,7 @@ from salmonn_core.training.manifests import check_audio
 from salmonn_core.training.naming import fit, known_labels, labels_of, words_of
 from salmonn_core.training.pieces import Pieces
 from salmonn_core.training.trainee import described
+from salmonn_core.weights.safe import read_safetensors
 from salmonn_core.weights.sources import locate
 
 NAMER = "bridge.namer."

@@ -39,9 +39,10 @@ NEVER = -1e3
 
 
 def as_said(phrase: str) -> str:
-    """In lower case, a number below a hundred in words, signs between words as spaces."""
+    """In lower case; numbers below a hundred, `%` and `&` in words; other signs between words as spaces."""
     words = re.sub(r"\b\d{1,2}\b", lambda number: _in_words(int(number[0])), phrase.lower())
-    return " ".join(re.findall(r"[\w']+", words.replace("_", " ")))
+    words = words.replace("%", " percent").replace("&", " and ").replace("_", " ")
+    return " ".join(re.findall(r"[\w']+", words))
 
 
 def _in_words(number: int) -> str:

@@ -67,7 +67,8 @@ def test_all_phrases_are_placed_as_each_alone():
         ("2 eggs", "two eggs"),
         ("42", "forty two"),
         ("don't", "don't"),
-        ("90%", "ninety"),
+        ("90%", "ninety percent"),
+        ("salt & pepper", "salt and pepper"),
     ],
 )
 def test_phrases_are_looked_for_as_they_are_said(phrase, said):

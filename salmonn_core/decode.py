@@ -129,8 +129,9 @@ class Choice:
 
 def only_match(pattern: str | None) -> str | None:
     """The text that a pattern leaves no choice about, or None: nothing has to be generated."""
-    literal = pattern and regex.fullmatch(r"(?:[^\\.^$*+?{}\[\]|()]|\\[^\w])*", pattern)
-    return regex.sub(r"\\(.)", r"\1", pattern) if pattern and literal else None
+    if not pattern or not regex.fullmatch(r"(?:[^\\.^$*+?{}\[\]|()]|\\[^\w])*", pattern):
+        return None
+    return regex.sub(r"\\(.)", r"\1", pattern)
 
 
 @torch.inference_mode()

@@ -114,9 +114,10 @@ def spot(groups: Mapping[str, Sequence[str]], read: Read | None, texts: Sequence
     if not phrases:
         return found
     spelled = [letters(groups[name][index]) for name, index in phrases]
-    written = [Written(letters(text), spelled) for text in texts]
+    heard = [letters(text) for text in texts]
+    written = [Written(text, spelled) for text in heard]
     enough = LIKENESS * np.array([len(phrase) for phrase in spelled])
-    least = LEAST + LONGER * math.log(max(len(letters(texts[0])), SHORT) / SHORT)
+    least = LEAST + LONGER * math.log(max(len(heard[0]), SHORT) / SHORT)
     free = enough > 0
     while free.any():
         gain = LETTER * (np.max([text.places.score for text in written], axis=0) - enough) - least

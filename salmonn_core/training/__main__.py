@@ -38,12 +38,13 @@ def train(config: ConfigOption, settings: SetOption = None) -> None:
     """Train one stage, or go on where its run stopped."""
     from salmonn_core.training.config import NameConfig, TagConfig, TrainConfig, load_config, stage_of
 
-    if stage_of(config) == "beats":
+    stage = stage_of(config)
+    if stage == "beats":
         from salmonn_core.training.classify import train as train_tagger
 
         train_tagger(load_config(TagConfig, config, settings))
         return
-    if stage_of(config) == "name":
+    if stage == "name":
         from salmonn_core.training.renaming import rename
 
         typer.echo(rename(load_config(NameConfig, config, settings)))

@@ -19,8 +19,11 @@ from salmonn_core.training.manifests import Row
 
 FONTS = tuple(Path("/usr/share/sounds/sf2") / f"{name}.sf2" for name in ("FluidR3_GM", "TimGM6mb"))
 FONT_LICENSES = {
-    **{"FluidR3_GM": "MIT", "MuseScore_General_Full": "MIT", "MuseScore_General_Lite": "MIT"},
-    **{"TimGM6mb": "GPL-2", "sf_GMbank": "public domain"},
+    "FluidR3_GM": "MIT",
+    "MuseScore_General_Full": "MIT",
+    "MuseScore_General_Lite": "MIT",
+    "TimGM6mb": "GPL-2",
+    "sf_GMbank": "public domain",
 }
 PROGRAMS: dict[str, tuple[int, ...]] = {  # General MIDI programs, counted from 0
     "piano": (0, 1, 3), "harpsichord": (6,), "organ": (16, 19, 20), "accordion": (21,),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -19,8 +20,7 @@ from salmonn_core.training.filling import filled
 from salmonn_core.training.manifests import check_audio
 from salmonn_core.training.naming import fit, known_labels, labels_of, words_of
 from salmonn_core.training.pieces import Pieces
-from salmonn_core.training.trainee import described
-from salmonn_core.weights.safe import read_safetensors
+from salmonn_core.training.trainee import described, word_embeddings
 from salmonn_core.weights.sources import locate
 
 NAMER = "bridge.namer."
@@ -43,16 +43,17 @@ def rename(config: NameConfig) -> Path:
     old: list[str] = json.loads(said.get("labels", "[]"))
     labels = sorted({*old, *known_labels(clips)})
     folder = locate(config.llm)
-    embeddings = read_safetensors(folder / "model.safetensors")["model.embed_tokens.weight"]
+    embeddings = word_embeddings(folder)
     bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1], len(labels))
     kept = {key: value for key, value in weights.items() if not key.startswith(NAMER)}
     bridge.load_state_dict(part(kept, "bridge."), strict=False)
     fit(bridge, clips, features, labels, words_of(labels, embeddings, Pieces(folder)))
     assert bridge.namer is not None
+    anew = _mostly(config.kinds, clips)
     with torch.no_grad():
         for row, label in enumerate(labels):
             # Each label is a regression of its own, so that one can stay while another is fitted on more.
-            if label in old and not _mostly(config.kinds, label, clips):
+            if label in old and label not in anew:
                 bridge.namer.label.weight[row] = weights[f"{NAMER}label.weight"][old.index(label)]
                 bridge.namer.label.bias[row] = weights[f"{NAMER}label.bias"][old.index(label)]
     fitted = {NAMER + key: value.contiguous() for key, value in bridge.namer.state_dict().items()}
@@ -61,7 +62,7 @@ def rename(config: NameConfig) -> Path:
     return config.out
 
 
-def _mostly(kinds: Collection[str], label: str, clips: Sequence[Clip]) -> bool:
-    """Whether at least half of the clips with a label are of these kinds; of a label without clips nothing is known."""
-    found = [clip.kind in kinds for clip in clips if label in labels_of(clip)]
-    return bool(found) and 2 * sum(found) >= len(found)
+def _mostly(kinds: Collection[str], clips: Sequence[Clip]) -> set[str]:
+    """The labels of which at least half of the clips are of these kinds."""
+    found = Counter((label, clip.kind in kinds) for clip in clips for label in labels_of(clip))
+    return {label for label, of_them in found if of_them and found[label, True] >= found[label, False]}

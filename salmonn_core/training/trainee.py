@@ -217,7 +217,7 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
         UserError: a checkpoint that is missing or was not written by a stage.
     """
     folder = locate(config.llm)
-    embeddings = read_safetensors(folder / "model.safetensors")["model.embed_tokens.weight"]
+    embeddings = word_embeddings(folder)
     pieces = Pieces(folder)
     start = newest(config.start) if config.start else None
     tokens = _classes(config, clips, pieces, start)
@@ -246,6 +246,11 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     if llm is not None and not has_lora:
         _match_norm(trainee, embeddings, [features[path] for path in features.some(PROBED_CLIPS)])
     return trainee
+
+
+def word_embeddings(llm: Path) -> Tensor:
+    """(vocabulary, width) input embeddings of the base LLM in a folder."""
+    return read_safetensors(llm / "model.safetensors")["model.embed_tokens.weight"]
 
 
 def _crossed(

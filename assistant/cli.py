@@ -66,7 +66,7 @@ def ask(
     as_json: JsonOption = False,
     safe: SafeOption = False,
 ) -> None:
-    """Answer about sound files, one after the other."""
+    """Answer about sound files, several side by side."""
     from assistant.commands.ask import run
 
     run(files, skill, prompt, profile, as_json, safe, keep)

@@ -237,6 +237,10 @@ class PluginHost:
         successor._all("profile_changed", {"profile": profile.name})
         return successor
 
+    def beside(self) -> PluginHost:
+        """Another host of the same plugins, for a conversation beside this one; who is off here is off there, too."""
+        return PluginHost(self._profile, self._report, self._safe, self)
+
     def close(self) -> None:
         """End the session: plugins are told, threads end when their last call has."""
         if self._session is not None:

@@ -8,13 +8,13 @@ from salmonn_core.errors import UserError
 
 if TYPE_CHECKING:
     from salmonn_core.decode import GenerationOptions
-    from salmonn_core.model import AudioTokens, Salmonn
+    from salmonn_core.model import Asked, AudioTokens, Salmonn
 
-__all__ = ["AudioTokens", "GenerationOptions", "Salmonn", "UserError"]
+__all__ = ["Asked", "AudioTokens", "GenerationOptions", "Salmonn", "UserError"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("AudioTokens", "Salmonn"):
+    if name in ("Asked", "AudioTokens", "Salmonn"):
         from salmonn_core import model
 
         return getattr(model, name)

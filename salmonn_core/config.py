@@ -81,6 +81,14 @@ class QFormerConfig:
 
 
 @dataclass(frozen=True)
+class LettersConfig:
+    """The convolutions that read letters (`salmonn_core.letters`); without blocks there are none, as in the paper."""
+
+    width: int = 256
+    blocks: int = 0
+
+
+@dataclass(frozen=True)
 class LoraConfig:
     """LoRA on the LLM (paper, section 4.1: r 8, alpha 32 on the query and value projections)."""
 
@@ -108,6 +116,7 @@ class SalmonnConfig:
     llm: str = "smollm2-135m-instruct"
     beats: BeatsConfig = field(default_factory=BeatsConfig)
     qformer: QFormerConfig = field(default_factory=QFormerConfig)
+    letters: LettersConfig = field(default_factory=LettersConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     # The official checkpoints were trained on 30 s of padding; salmonn-tiny on the clip alone.

@@ -60,10 +60,16 @@ class GenerationOptions:
 
 
 class Choice:
-    """Chooses the next token from the logits, as the options say."""
+    """Chooses the next token from the logits, as the options say.
+
+    Attributes:
+        end: the token that ends an answer.
+        most: how many tokens it may have.
+    """
 
     def __init__(self, options: GenerationOptions, tokenizer: Tokenizer, guide: Guide | None = None) -> None:
         self._options, self._tokenizer, self._guide = options, tokenizer, guide
+        self.end, self.most = tokenizer.eos_token_id, options.max_new_tokens
         self._generator = torch.Generator()
         if options.seed is None:
             self._generator.seed()
@@ -174,11 +180,10 @@ def generate(
 @torch.inference_mode()
 def generate_batch(
     llm: Llm,
-    tokenizer: Tokenizer,
     prompts: list[Tensor],
-    options: GenerationOptions,
+    choices: Sequence[Choice],
+    lora_scale: float = 1.0,
     prefix: State | None = None,
-    choices: Sequence[Choice] | None = None,
 ) -> list[list[int]]:
     """Token ids of several answers at once, each what `generate` gives alone.
 
@@ -186,20 +191,19 @@ def generate_batch(
     fall the other way. Answers that end leave the batch, so the rest goes on faster.
 
     Args:
-        choices: how each answer chooses its tokens, where that is not the same for all.
+        choices: how each answer chooses its tokens, and how many it may have.
     """
     answers: list[list[int]] = [[] for _ in prompts]
-    choices = choices or [Choice(options, tokenizer) for _ in prompts]
     rows = list(range(len(prompts)))
-    state, logits = llm.prefill(prompts, options.lora_scale, prefix)
+    state, logits = llm.prefill(prompts, lora_scale, prefix)
     while True:
         chosen = [choices[row](logits[at], answers[row]) for at, row in enumerate(rows)]
         going = []
         for at, (row, token) in enumerate(zip(rows, chosen, strict=True)):
-            if token == tokenizer.eos_token_id:
+            if token == choices[row].end:
                 continue
             answers[row].append(token)
-            if len(answers[row]) < options.max_new_tokens:
+            if len(answers[row]) < choices[row].most:
                 going.append(at)
         if not going:
             return answers
@@ -207,7 +211,7 @@ def generate_batch(
             going = gaps_filled(going)
             state = state.keep(going)
         rows, tokens = [rows[at] for at in going], [chosen[at] for at in going]
-        state, logits = llm.step(state, torch.tensor(tokens), options.lora_scale)
+        state, logits = llm.step(state, torch.tensor(tokens), lora_scale)
 
 
 def pieces(tokenizer: Tokenizer, ids: Iterator[int]) -> Iterator[str]:

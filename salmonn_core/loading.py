@@ -141,7 +141,7 @@ def build(config: SalmonnConfig, state: dict[str, Tensor], device: str, precisio
     memory-mapped files straight to the device, so that the host never holds more than one part.
 
     Args:
-        state: weights named `beats.`, `bridge.`, `lora.`, and `reader.` if the model has learned to be read.
+        state: weights named `beats.`, `bridge.`, `lora.`, `reader.` and `letters.` if the model has learned to be read.
         where: what `state` was read from, for errors.
 
     Raises:
@@ -149,6 +149,7 @@ def build(config: SalmonnConfig, state: dict[str, Tensor], device: str, precisio
     """
     from salmonn_core.beats import Beats
     from salmonn_core.bridge import Bridge
+    from salmonn_core.letters import Letters
     from salmonn_core.model import Salmonn
     from salmonn_core.weights.official import check_base
     from salmonn_core.whisper import load_whisper_encoder
@@ -164,12 +165,15 @@ def build(config: SalmonnConfig, state: dict[str, Tensor], device: str, precisio
         widths = whisper.config.d_model, config.beats.encoder_embed_dim, width
         bridge = Bridge(config.qformer, *widths, labels=len(config.labels))
         beats = Beats(config.beats)
-    for module, prefix in ((beats, "beats."), (bridge, "bridge.")):
-        assign(module, part(state, prefix), where, device, dtype)
-        module.eval().requires_grad_(False)
+        letters = Letters(config.letters, whisper.config.d_model) if config.letters.blocks else None
+    for module, prefix in ((beats, "beats."), (bridge, "bridge."), (letters, "letters.")):
+        if module is not None:
+            assign(module, part(state, prefix), where, device, dtype)
+            module.eval().requires_grad_(False)
     tokenizer = load_tokenizer(llm_folder)
     llm = open_llm(llm_folder, config.lora, part(state, "lora."), tokenizer, device, precision, where)
-    return Salmonn(config, whisper, beats, bridge, llm, tokenizer, _reader(part(state, READER), llm, device, where))
+    reader = _reader(part(state, READER), llm, device, where)
+    return Salmonn(config, whisper, beats, bridge, llm, tokenizer, reader, letters)
 
 
 def _reader(state: dict[str, Tensor], llm: Llm, device: str, where: str) -> Reader | None:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,9 @@ from salmonn_core.audio import MIN_SAMPLES, fit_length, groups, read_audio
 from salmonn_core.beats import Beats
 from salmonn_core.bridge import Bridge
 from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
-from salmonn_core.decode import Choice, GenerationOptions, generate, generate_batch, only_match, pieces
+from salmonn_core.decode import GenerationOptions, generate, only_match, pieces
 from salmonn_core.errors import UserError
+from salmonn_core.letters import Letters
 from salmonn_core.likeness import as_said
 from salmonn_core.llm import Llm, State
 from salmonn_core.namer import Names, named
@@ -35,8 +36,8 @@ from salmonn_core.prompts import (
     with_names,
     with_transcript,
 )
-from salmonn_core.reading import Guide, Reader
-from salmonn_core.spelling import Spelling
+from salmonn_core.reading import LETTERS_SHARE, Guide, LetterReading, Reader, Reading, WordReading
+from salmonn_core.spelling import LetterSpelling, WordSpelling
 from salmonn_core.spotting import Read, spot
 from salmonn_core.whisper import encode_whisper, log_mel
 
@@ -63,14 +64,44 @@ class AudioTokens:
             scale: a second question about the window reads its own words only.
         words: the transcript by LoRA scale, once something asked for it.
         votes: what the namer hears in each window, (windows, labels); see `Salmonn.names`.
+        letters: log-probabilities of letters, (frames, classes), from a model that reads them.
     """
 
     tokens: Tensor
     spoken: Tensor
     votes: Tensor
     seconds: float
+    letters: Tensor | None = None
     read: dict[PromptKey, State] = field(default_factory=dict, repr=False, compare=False)
     words: dict[float, str] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question.
+
+    Attributes:
+        audio: what was heard; None asks in text alone.
+        instruction: what to do with it.
+        options: greedy and at full LoRA scale unless said otherwise.
+        history: earlier (instruction, answer) turns, as text.
+        before: text that stands before the audio.
+    """
+
+    audio: AudioTokens | None
+    instruction: str
+    options: GenerationOptions = field(default_factory=GenerationOptions)
+    history: Sequence[tuple[str, str]] = ()
+    before: str = ""
+
+
+@dataclass(frozen=True)
+class Open:
+    """A question of which something is left to generate."""
+
+    ready: Prepared
+    options: GenerationOptions
+    guide: Guide | None
 
 
 @dataclass(frozen=True)
@@ -94,11 +125,11 @@ class Salmonn:
         llm: Llm,
         tokenizer: Any,
         reader: Reader | None = None,
+        letters: Letters | None = None,
     ) -> None:
         self.config = config
         self.whisper, self.beats, self.bridge = whisper, beats, bridge
-        self.llm, self.tokenizer, self.reader = llm, tokenizer, reader
-        self._spelling: Spelling | None = None
+        self.llm, self.tokenizer, self.reader, self.letters = llm, tokenizer, reader, letters
         self._prefix = lru_cache(KEPT_PREFIXES)(self._read_prefix)
 
     @classmethod
@@ -161,16 +192,19 @@ class Salmonn:
         speech = encode_whisper(self.whisper, mels)
         audio = self.beats.forward_many([torch.from_numpy(wave).to(self.device) for wave in fitted])
         clips = self.bridge.hear(speech, audio)
+        read = [None if self.letters is None else self.letters(states) for states in speech]
         return [
-            AudioTokens(clip.tokens, clip.spoken, clip.votes, len(wave) / SAMPLE_RATE)
-            for clip, wave in zip(clips, waves, strict=True)
+            AudioTokens(clip.tokens, clip.spoken, clip.votes, len(wave) / SAMPLE_RATE, letters)
+            for clip, wave, letters in zip(clips, waves, read, strict=True)
         ]
 
     def join(self, parts: Sequence[AudioTokens]) -> AudioTokens:
         """Several clips one after the other, as one; together they should be no longer than 30 s."""
         tokens, spoken = torch.cat([part.tokens for part in parts]), torch.cat([part.spoken for part in parts])
         votes = torch.cat([part.votes for part in parts])
-        return AudioTokens(tokens, spoken, votes, sum(part.seconds for part in parts))
+        read = [part.letters for part in parts if part.letters is not None]
+        letters = torch.cat(read) if read else None
+        return AudioTokens(tokens, spoken, votes, sum(part.seconds for part in parts), letters)
 
     def names(self, audio: AudioTokens, question: str = "") -> Names:
         """What the namer hears in a clip, for a question about it; nothing in plain speech and without a namer."""
@@ -192,32 +226,46 @@ class Salmonn:
         """Yield the answer as text pieces while it is generated.
 
         Args:
-            audio: what was heard; None asks in text alone.
-            instruction: what to do with it.
-            options: greedy and at full LoRA scale unless said otherwise.
-            history: earlier (instruction, answer) turns, as text.
+            audio, instruction, options, history, before: as in `Asked`.
             cancelled: asked before each token.
-            before: text that stands before the audio.
         """
-        options = options or GenerationOptions()
-        instruction = self._asked(instruction, audio, options, cancelled)
-        options = self._quoting(audio, options, cancelled)
-        if answer := only_match(options.pattern):
-            yield answer
+        asked = Asked(audio, instruction, options or GenerationOptions(), history, before)
+        opened = self.open(asked, cancelled)
+        if isinstance(opened, str):
+            yield opened
             return
-        ready = self.prompt(instruction, audio, options.lora_scale, history, before)
-        guide = self._guide(audio, options)
-        ids = generate(self.llm, self.tokenizer, ready.rest, options, cancelled, ready.prefix, ready.remember, guide)
+        ready, options = opened.ready, opened.options
+        ids = generate(
+            self.llm, self.tokenizer, ready.rest, options, cancelled, ready.prefix, ready.remember, opened.guide
+        )
         yield from pieces(self.tokenizer, ids)
+
+    def stream_many(self, asked: Sequence[Asked]) -> list[list[str]]:
+        """Several questions at once: of each the pieces that `stream` would yield (`salmonn_core.together`)."""
+        from salmonn_core.together import stream_many
+
+        return stream_many(self, asked)
+
+    def open(self, asked: Asked, cancelled: Callable[[], bool] = lambda: False) -> Open | str:
+        """What is to be generated, or the answer itself if its pattern leaves nothing open.
+
+        Words and names that the options want before the question are written down first.
+        """
+        audio, options = asked.audio, asked.options
+        instruction = self._asked(asked.instruction, audio, options, cancelled)
+        options = self._quoting(audio, options, cancelled)
+        if (answer := only_match(options.pattern)) is not None:
+            return answer
+        ready = self.prompt(instruction, audio, options.lora_scale, asked.history, asked.before)
+        return Open(ready, options, self._guide(audio, options))
 
     def transcript(
         self, audio: AudioTokens, lora_scale: float = 1.0, cancelled: Callable[[], bool] = lambda: False
     ) -> str:
         """The words of a clip, written with the settings that suit transcripts; kept, so a second call is free."""
         if audio.words.get(lora_scale) is None:
-            limit = transcript_limit(audio.seconds)
-            options = GenerationOptions(limit, lora_scale=lora_scale, reading_weight=READING_WEIGHT)
-            words = "".join(self.stream(audio, INSTRUCTIONS["asr"][0], options, cancelled=cancelled)).strip()
+            asked = for_words(audio, lora_scale)
+            words = "".join(self.stream(audio, asked.instruction, asked.options, cancelled=cancelled)).strip()
             if cancelled():
                 return words
             audio.words[lora_scale] = words
@@ -242,14 +290,18 @@ class Salmonn:
                 log_probs = self.reader(audio.spoken)
             ids = [self.ids(f" {phrase}").tolist() for allowed in said.values() for phrase in allowed]
             texts.append(self.tokenizer.decode(self.reader.likeliest(log_probs)))
-            read = Read(log_probs.cpu().numpy(), [self._spelled().phrase(each) for each in ids])
+            read = Read(log_probs.cpu().numpy(), [self._words.phrase(each) for each in ids])
         found = spot(said, read, texts)
         return {name: index if index is None else phrases[name][index] for name, index in found.items()}
 
-    def _spelled(self) -> Spelling:
+    @cached_property
+    def _words(self) -> WordSpelling:
         assert self.reader is not None
-        self._spelling = self._spelling or Spelling(self.reader.tokens, self.tokenizer)
-        return self._spelling
+        return WordSpelling(self.reader.tokens, self.tokenizer)
+
+    @cached_property
+    def _letters(self) -> LetterSpelling:
+        return LetterSpelling(self.tokenizer)
 
     def _asked(
         self,
@@ -287,8 +339,13 @@ class Salmonn:
     def _guide(self, audio: AudioTokens | None, options: GenerationOptions) -> Guide | None:
         if not options.reading_weight or self.reader is None or audio is None:
             return None
+        letters = 0.0 if audio.letters is None else LETTERS_SHARE * options.reading_weight
         with torch.inference_mode():
-            return Guide(self.reader(audio.spoken), self._spelled(), options.reading_weight)
+            words = self.reader(audio.spoken)
+        readings: list[Reading] = [WordReading(words, self._words, options.reading_weight - letters)]
+        if audio.letters is not None:
+            readings.append(LetterReading(audio.letters, self._letters, letters))
+        return Guide(readings)
 
     def ask(self, audio: str | Path | np.ndarray, instruction: str, options: GenerationOptions | None = None) -> str:
         """Answer one question about a sound file or a waveform (samples,) at 16 kHz."""
@@ -324,21 +381,8 @@ class Salmonn:
     ) -> list[str]:
         """The answers to one question about several windows, generated together."""
         options = options or GenerationOptions()
-        asked = [self._asked(instruction, clip, options) for clip in heard]
-        own = [self._quoting(clip, options) for clip in heard]
-        answers = [only_match(each.pattern) or "" for each in own]
-        open_ = [row for row, answer in enumerate(answers) if not answer]
-        prompts = {row: self.prompt(asked[row], heard[row], options.lora_scale) for row in open_}
-        choices = {row: Choice(own[row], self.tokenizer, self._guide(heard[row], options)) for row in open_}
-        prefixes = {id(ready.prefix): ready.prefix for ready in prompts.values()}
-        # Fresh windows share the prefix of the text; one that was asked about before has its own.
-        for key, prefix in prefixes.items():
-            rows = [row for row in open_ if id(prompts[row].prefix) == key]
-            rest, choose = [prompts[row].rest for row in rows], [choices[row] for row in rows]
-            found = generate_batch(self.llm, self.tokenizer, rest, options, prefix, choose)
-            for row, ids in zip(rows, found, strict=True):
-                answers[row] = self.tokenizer.decode(ids).strip()
-        return answers
+        answers = self.stream_many([Asked(clip, instruction, options) for clip in heard])
+        return ["".join(answer).strip() for answer in answers]
 
     @torch.inference_mode()
     def prompt(
@@ -371,6 +415,13 @@ class Salmonn:
         state: State
         state, _ = self.llm.prefill([self.llm.embed(torch.tensor(ids))], lora_scale)
         return state
+
+
+def for_words(audio: AudioTokens, lora_scale: float) -> Asked:
+    """The question for a clip's words, with the settings that suit transcripts."""
+    limit = transcript_limit(audio.seconds)
+    options = GenerationOptions(limit, lora_scale=lora_scale, reading_weight=READING_WEIGHT)
+    return Asked(audio, INSTRUCTIONS["asr"][0], options)
 
 
 def _wave(audio: str | Path | np.ndarray) -> np.ndarray:

@@ -8,19 +8,24 @@ greedily), they stop it from running on, skipping or making up what nobody said.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salmonn_core.spelling import Spelling
+from salmonn_core.letters import LETTERS
+from salmonn_core.paths import nothing_read
+from salmonn_core.spelling import LetterSpelling, Spelling
 
 # Log-probability of what cannot be read at all: a name that the reader never learned can still be written.
 FLOOR = -14.0
 HEARD = -5.0  # a token is worth trying where some audio token gives it at least this
+AHEAD = 24  # classes that come next; no token has so many
+UNLIKELY = 25.0  # nats behind the likeliest place to stand in a clip
+NEXT = 0.3  # nats within which the last likely place is taken for where the answer stands
+LETTERS_SHARE = 0.5  # of what readings count, where letters are read too
 CANDIDATES = 20  # the LLM's likeliest tokens, tried beside those that were heard
-IMPOSSIBLE = -1e9
 
 
 class Reader(nn.Module):
@@ -58,121 +63,126 @@ class Reader(nn.Module):
         return [self.tokens[c - 1] for i, c in enumerate(best) if c and (i == 0 or best[i - 1] != c)]
 
 
-class Guide:
-    """Scores of the next token by the LLM and the audio tokens together, for one answer.
+class Reading:
+    """One reading of a clip, and how far an answer has come in it.
 
     Args:
-        log_probs: what `Reader` gives for the clip, (length, 1 + classes).
-        weight: of the reading, 0 to 1; the LLM has the rest.
+        log_probs: (length, classes) of each frame or audio token; class 0 is the blank.
+        spelling: the LLM's tokens in these classes.
+        weight: how much it counts beside the LLM and other readings; all together have 1.
     """
 
     def __init__(self, log_probs: Tensor, spelling: Spelling, weight: float) -> None:
         self._log_probs = log_probs.cpu().double().clamp_min(FLOOR)
-        self._spelling, self._weight = spelling, weight
-        heard = self._log_probs.amax(dim=0) > HEARD
-        heard[0] = True  # after a token's last class
-        self._worth_trying = [_all_heard(spelling.classes(first), heard) for first in (False, True)]
-        self._path, self._score, self._length = nothing_read(self._log_probs), 0.0, 0
+        self.spelling, self.weight = spelling, weight
+        self._likeliest = self._log_probs.max(dim=1).values.cumsum(dim=0)
+        self._best = best = self._log_probs.argmax(dim=1)
+        self._emits = ((best != 0) & (best != F.pad(best[:-1], (1, 0), value=-1))).nonzero().flatten()
+        self._path, self._score, self.at_start = nothing_read(self._log_probs), 0.0, True
+        self._here = self._place()
 
-    def __call__(self, logits: Tensor, so_far: list[int]) -> Tensor:
-        """The joint scores of all tokens, (vocabulary,): minus infinity where neither side likes them.
-
-        Args:
-            logits: the LLM's, (vocabulary,).
-            so_far: ids of the answer until now; those that are new since the last call are taken in.
-        """
-        for token in so_far[self._length :]:
-            self._take(token)
-        likely = logits.topk(min(CANDIDATES, len(logits))).indices.cpu()
-        tried = torch.cat((likely, self._worth_trying[not self._length])).unique()
-        read = self._scores(tried) - self._score
-        joint = torch.full_like(logits, -torch.inf)
-        joint[tried] = (1.0 - self._weight) * logits.log_softmax(-1)[tried] + self._weight * read.to(logits)
-        return joint
-
-    def _scores(self, tokens: Tensor) -> Tensor:
-        """Log-probability that the clip begins with the answer so far and each of some tokens."""
-        classes = self._spelling.classes(not self._length)[tokens]
+    def scores(self, tokens: Tensor) -> Tensor:
+        """How much likelier the clip is to begin with the answer and each of some tokens than with the answer."""
+        start, _, end = self._here
+        log_probs, path = self._log_probs[start:end], self._path.between(start, end)
+        classes = self.spelling.classes(self.at_start)[tokens]
         scores = torch.full((len(tokens),), self._score + FLOOR, dtype=torch.double)
         known = (classes[:, 0] > 0).nonzero().flatten()
-        scores[known] = self._path.begins_with(self._log_probs, classes[known, 0])
-        path = self._path
+        scores[known] = path.begins_with(log_probs, classes[known, 0])
         for place in range(1, classes.shape[1]):
             # A beginning that is unlikelier than the floor gets no likelier by more classes.
             longer = (classes[known, place] > 0) & (scores[known] > self._score + FLOOR)
             if not longer.any():
                 break
             known = known[longer]
-            path = (path if place == 1 else path.of(longer)).then(self._log_probs, classes[known, place - 1])
-            scores[known] = path.begins_with(self._log_probs, classes[known, place])
-        scores[tokens == self._spelling.end] = self._path.ends()
-        return scores
+            path = (path if place == 1 else path.of(longer)).then(log_probs, classes[known, place - 1])
+            scores[known] = path.begins_with(log_probs, classes[known, place])
+        scores[tokens == self.spelling.end] = self._path.ends()
+        return scores - self._score
 
-    def _take(self, token: int) -> None:
+    def take(self, token: int) -> None:
         """Move on by one token; one that cannot be spelled leaves its place as it is."""
-        classes = self._spelling.classes(not self._length)[token]
-        self._length += 1
+        classes = self.spelling.classes(self.at_start)[token]
+        self.at_start = False
         for class_ in classes[classes > 0]:
             self._score = float(self._path.begins_with(self._log_probs, class_[None]))
             self._path = self._path.then(self._log_probs, class_[None])
+        self._here = self._place()
+
+    def worth_trying(self) -> Tensor:
+        """Tokens that were heard and may come next."""
+        raise NotImplementedError
+
+    def _place(self) -> tuple[int, int, int]:
+        """Where the answer may stand in the clip: its first frame, its likeliest, and one that is far behind both."""
+        # Before the first frame, or after any of them: how far it is behind the likeliest reading until there.
+        behind = F.pad(self._path.either()[:, 0] - self._likeliest, (1, 0), value=self._path.before)
+        best = behind.max()
+        front = int((behind > best - NEXT).nonzero()[-1]) - 1
+        start = max(0, int((behind > best - UNLIKELY).nonzero()[0]) - 1)
+        ahead = self._emits[self._emits > front]
+        return start, front, int(ahead[AHEAD]) if len(ahead) > AHEAD else len(self._log_probs)
 
 
-@dataclass(frozen=True)
-class Paths:
-    """Log-probabilities of having read each of n beginnings by each audio token.
+class WordReading(Reading):
+    """What `Reader` gives for a clip."""
 
-    Attributes:
-        read: by paths whose last audio token is the beginning's last class, (length, n).
-        blank: by paths whose last audio token is a blank, (length, n).
-        before: before the first audio token; 0 for the empty beginning, which is certain.
-        last: each beginning's last class, (n,).
-    """
+    def __init__(self, log_probs: Tensor, spelling: Spelling, weight: float) -> None:
+        super().__init__(log_probs, spelling, weight)
+        heard = self._log_probs.amax(dim=0) > HEARD
+        heard[0] = True  # after a token's last class
+        self._heard = [_all_heard(spelling.classes(first), heard) for first in (False, True)]
 
-    read: Tensor
-    blank: Tensor
-    before: float
-    last: Tensor
+    def worth_trying(self) -> Tensor:
+        return self._heard[self.at_start]
 
-    def of(self, some: Tensor) -> Paths:
-        return Paths(self.read[:, some], self.blank[:, some], self.before, self.last[some])
 
-    def ends(self) -> Tensor:
-        """Log-probability that nothing comes after, (n,)."""
-        return torch.logaddexp(self.read[-1], self.blank[-1])
+class LetterReading(Reading):
+    """What `Letters` gives for a clip."""
 
-    def begins_with(self, log_probs: Tensor, classes: Tensor) -> Tensor:
-        """Log-probability that the clip begins with each beginning and a class more, (n,)."""
-        return (self._arriving(classes) + log_probs[:, classes]).logsumexp(dim=0)
+    spelling: LetterSpelling
 
-    def then(self, log_probs: Tensor, classes: Tensor) -> Paths:
-        """The beginnings with a class more each.
+    def worth_trying(self) -> Tensor:
+        """The tokens that begin what is likeliest to come next."""
+        _, front, _ = self._here
+        ahead = self._best[front + 1 :].unique_consecutive()[: 3 * AHEAD]
+        text = "".join(LETTERS[class_ - 1] for class_ in ahead.tolist() if class_)
+        # The first letter may be the last one of the answer, heard for longer.
+        found = {
+            token for begin in (text, text[1:], " " + text, text[1:].lstrip()) for token in self.spelling.begins(begin)
+        }
+        return torch.tensor(sorted(found), dtype=torch.long)
 
-        read[t] = log(exp(read[t-1]) + exp(arriving[t])) + emitted[t] and the like for blank, solved for all t.
+
+class Guide:
+    """Scores of the next token by the LLM and what was read in the clip together, for one answer."""
+
+    def __init__(self, readings: Sequence[Reading]) -> None:
+        self._readings, self._length = readings, 0
+        self._weight = 1.0 - sum(reading.weight for reading in readings)
+
+    def __call__(self, logits: Tensor, so_far: list[int]) -> Tensor:
+        """The joint scores of all tokens, (vocabulary,): minus infinity where no side likes them.
+
+        Args:
+            logits: the LLM's, (vocabulary,).
+            so_far: ids of the answer until now; those that are new since the last call are taken in.
         """
-        emitted = log_probs[:, classes].cumsum(dim=0)
-        read = (self._arriving(classes) - _shifted(emitted, 0.0)).logcumsumexp(dim=0) + emitted
-        silent = log_probs[:, :1].cumsum(dim=0)
-        blank = _shifted(read - silent, IMPOSSIBLE).logcumsumexp(dim=0) + silent
-        return Paths(read, blank, IMPOSSIBLE, classes)
-
-    def _arriving(self, classes: Tensor) -> Tensor:
-        """Of standing before each audio token, ready for a class, (length, n); a repeated one needs a blank between."""
-        either = _shifted(torch.logaddexp(self.read, self.blank), self.before)
-        return torch.where(classes == self.last, _shifted(self.blank, self.before), either)
+        for token in so_far[self._length :]:
+            for reading in self._readings:
+                reading.take(token)
+        self._length = len(so_far)
+        likely = logits.topk(min(CANDIDATES, len(logits))).indices.cpu()
+        tried = torch.cat((likely, *(reading.worth_trying() for reading in self._readings))).unique()
+        scores = self._weight * logits.log_softmax(-1)[tried]
+        for reading in self._readings:
+            scores = scores + reading.weight * reading.scores(tried).to(logits)
+        joint = torch.full_like(logits, -torch.inf)
+        joint[tried] = scores
+        return joint
 
 
 def _all_heard(table: Tensor, heard: Tensor) -> Tensor:
     """The tokens all of whose classes were heard; few begin with one that was."""
     begins = (heard[table[:, 0]] & (table[:, 0] > 0)).nonzero().flatten()
     return begins[heard[table[begins]].all(dim=1)]
-
-
-def nothing_read(log_probs: Tensor) -> Paths:
-    """The empty beginning."""
-    impossible = torch.full_like(log_probs[:, :1], IMPOSSIBLE)
-    return Paths(impossible, log_probs[:, :1].cumsum(dim=0), 0.0, torch.tensor([-1]))
-
-
-def _shifted(values: Tensor, first: float) -> Tensor:
-    """Each row one audio token later."""
-    return torch.cat((torch.full_like(values[:1], first), values[:-1]))

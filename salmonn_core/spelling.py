@@ -9,15 +9,21 @@ at all: spelled by parts as soon as they were heard less than thirty times, they
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from salmonn_core.letters import as_classes
+
 SPACE = "\u0120"  # how byte-level tokenizers write a word's leading space
 LONGEST = 8  # classes of one token; what is longer cannot be read
+
+MOST_LETTERS = 16  # of one token
+SPOKEN = re.compile(r" ?[a-z']*[a-z][a-z']*|'")
 
 Parts = Mapping[int, tuple[int, int]]
 
@@ -63,6 +69,29 @@ def spellings(classes: Iterable[int], parts: Parts) -> dict[int, tuple[int, ...]
 class Spelling:
     """The classes of each of the LLM's tokens, at the start of an answer and inside it.
 
+    Args:
+        end: the token that ends an answer.
+        inside: (vocabulary, longest) classes of each token inside an answer, zeros after them; all zeros where it
+            cannot be spelled.
+        first: the same of the answer's first token.
+    """
+
+    def __init__(self, end: int, inside: Tensor, first: Tensor) -> None:
+        self.end, self._inside, self._first = end, inside, first
+
+    def classes(self, at_start: bool) -> Tensor:
+        """(vocabulary, longest) classes of each token, zeros after them; all zeros where it cannot be spelled."""
+        return self._first if at_start else self._inside
+
+    def phrase(self, ids: list[int]) -> list[int]:
+        """The classes of a phrase inside a sentence, in a row; none where one of its tokens cannot be spelled."""
+        rows = [[class_ for class_ in self._inside[id_].tolist() if class_] for id_ in ids]
+        return [class_ for row in rows for class_ in row] if all(rows) else []
+
+
+class WordSpelling(Spelling):
+    """In a reader's classes, which are tokens of the LLM.
+
     The reader knows words as inside a sentence, with their space; an answer's first word has none.
 
     Args:
@@ -71,24 +100,49 @@ class Spelling:
     """
 
     def __init__(self, tokens: list[int], tokenizer: Any) -> None:
-        self.end: int = tokenizer.eos_token_id
         known, parts = tokenizer.get_vocab(), merged_from(tokenizer.backend_tokenizer.to_str())
         class_of = {token: i + 1 for i, token in enumerate(tokens)}
-        rows = [[0] * LONGEST for _ in range(len(tokenizer))]
-        for token, spelled in spellings(tokens, parts).items():
-            if len(spelled) <= LONGEST:
-                rows[token][: len(spelled)] = [class_of[part] for part in spelled]
-        self._inside = torch.tensor(rows)
+        spelled = {token: [class_of[part] for part in of] for token, of in spellings(tokens, parts).items()}
+        inside = _table(spelled, len(tokenizer), LONGEST)
         spaced = [(known[text[1:]], id_) for text, id_ in known.items() if text.startswith(SPACE) and text[1:] in known]
         bare, within = torch.tensor(spaced, dtype=torch.long).reshape(-1, 2).T
-        self._first = self._inside.clone()
-        self._first[bare], self._first[within] = self._inside[within], 0
+        first = inside.clone()
+        first[bare], first[within] = inside[within], 0
+        super().__init__(tokenizer.eos_token_id, inside, first)
 
-    def classes(self, at_start: bool) -> Tensor:
-        """(vocabulary, LONGEST) classes of each token, zeros after them; all zeros where it cannot be spelled."""
-        return self._first if at_start else self._inside
 
-    def phrase(self, ids: list[int]) -> list[int]:
-        """The classes of a phrase inside a sentence, in a row; none where one of its tokens cannot be spelled."""
-        rows = [[class_ for class_ in self._inside[id_].tolist() if class_] for id_ in ids]
-        return [class_ for row in rows for class_ in row] if all(rows) else []
+class LetterSpelling(Spelling):
+    """In letters, for a reading of letters (`salmonn_core.letters`): all tokens that have nothing else.
+
+    Args:
+        tokenizer: the LLM's, a fast one with byte-pair encoding.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        texts = {id_: text.replace(SPACE, " ").lower() for text, id_ in tokenizer.get_vocab().items()}
+        plain = {id_: text for id_, text in texts.items() if SPOKEN.fullmatch(text)}
+        inside = _table({id_: as_classes(text) for id_, text in plain.items()}, len(tokenizer), MOST_LETTERS)
+        first = inside.clone()
+        first[[id_ for id_, text in plain.items() if text.startswith(" ")]] = 0
+        known = tokenizer.get_vocab()
+        self._tokens = {
+            text: known[text.replace(" ", SPACE)] for text in plain.values() if text.replace(" ", SPACE) in known
+        }
+        super().__init__(tokenizer.eos_token_id, inside, first)
+
+    def begins(self, text: str) -> list[int]:
+        """The tokens, in lower case, that a text may begin with."""
+        starts = (text[:length] for length in range(1, MOST_LETTERS + 1))
+        return [self._tokens[start] for start in starts if start in self._tokens]
+
+
+def _table(spelled: Mapping[int, Sequence[int]], vocabulary: int, longest: int) -> Tensor:
+    """(vocabulary, longest) classes of each token; none of those that have more."""
+    table = torch.zeros(vocabulary, longest, dtype=torch.long)
+    fitting = {token: classes for token, classes in spelled.items() if len(classes) <= longest}
+    rows = torch.tensor([token for token, classes in fitting.items() for _ in classes], dtype=torch.long)
+    columns = torch.tensor([place for classes in fitting.values() for place in range(len(classes))], dtype=torch.long)
+    table[rows, columns] = torch.tensor(
+        [class_ for classes in fitting.values() for class_ in classes], dtype=torch.long
+    )
+    return table

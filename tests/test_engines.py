@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from salmonn_core.config import LoraConfig
-from salmonn_core.decode import GenerationOptions, generate, generate_batch
+from salmonn_core.decode import Choice, GenerationOptions, generate, generate_batch
 from salmonn_core.int8 import Int8Llama
 from salmonn_core.int8_pack import supports
 from salmonn_core.llm import PeftLlm
@@ -47,6 +47,10 @@ def engines(reference):
 def prompts(*lengths):
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(length, 64, generator=generator) for length in lengths]
+
+
+def choice(tokenizer=Codes()):  # noqa: B008 - it has no state
+    return Choice(GenerationOptions(max_new_tokens=20), tokenizer)
 
 
 def alone(llm, prompt, scale=1.0, prefix=None):
@@ -133,10 +137,9 @@ def test_a_cached_prefix_changes_no_answer_and_is_not_used_up(engines, engine):
 def test_a_batch_of_different_lengths_says_what_each_says_alone(engines, engine):
     llm = engines[engine]
     many = prompts(30, 7, 18, 25)
-    options = GenerationOptions(max_new_tokens=20)
     with torch.inference_mode():
         prefix, _ = llm.prefill(prompts(5), 1.0)
-    together = generate_batch(llm, Codes(), many, options, prefix)
+    together = generate_batch(llm, many, [choice()] * 4, prefix=prefix)
     assert together == [alone(llm, prompt, prefix=prefix) for prompt in many]
 
 
@@ -148,7 +151,7 @@ def test_answers_that_end_leave_the_batch_and_the_rest_goes_on(engines, engine):
     class EndsEarly(Codes):
         eos_token_id = whole[1][3]
 
-    answers = generate_batch(llm, EndsEarly(), many, GenerationOptions(max_new_tokens=20))
+    answers = generate_batch(llm, many, [choice(EndsEarly())] * 3)
     ends = [ids.index(EndsEarly.eos_token_id) if EndsEarly.eos_token_id in ids else 20 for ids in whole]
     assert answers == [ids[:end] for ids, end in zip(whole, ends, strict=True)]
 

@@ -8,8 +8,8 @@ import json
 import pytest
 import torch
 
-from salmonn_core.reading import FLOOR, Guide, Reader
-from salmonn_core.spelling import Spelling, merged_from, often_heard, spellings
+from salmonn_core.reading import FLOOR, Guide, Reader, WordReading
+from salmonn_core.spelling import WordSpelling, merged_from, often_heard, spellings
 
 WORDS = {"a": 0, "\u0120a": 1, "b": 2, "\u0120b": 3, "<end>": 4, "\u0120c": 5, "\u0120ab": 6, "\u0120aba": 7}
 MERGES = ["\u0120a b", "\u0120ab a"]
@@ -62,7 +62,7 @@ def begins_with(log_probs: torch.Tensor, classes: list[int], whole: bool = False
 @pytest.mark.parametrize("said", [[], [1], [1, 2], [2, 2], [1, 1, 2]])
 def test_the_reading_of_a_beginning_is_the_sum_over_all_paths(said: list[int]) -> None:
     log_probs = torch.randn(6, 4, generator=torch.manual_seed(3)).log_softmax(-1)
-    guide = Guide(log_probs, Spelling(KNOWN, Tokenizer()), 1.0)
+    guide = Guide([WordReading(log_probs, WordSpelling(KNOWN, Tokenizer()), 1.0)])
     # " a" is token 1 and class 1, " b" token 3 and class 2; the first word has no space.
     answer = [{1: 0, 2: 2}[c] if i == 0 else {1: 1, 2: 3}[c] for i, c in enumerate(said)]
     joint = guide(torch.zeros(len(WORDS)), answer)
@@ -74,7 +74,7 @@ def test_the_reading_of_a_beginning_is_the_sum_over_all_paths(said: list[int]) -
 
 
 def written(log_probs: torch.Tensor, llm: torch.Tensor, weight: float) -> list[int]:
-    guide, answer = Guide(log_probs, Spelling(KNOWN, Tokenizer()), weight), []
+    guide, answer = Guide([WordReading(log_probs, WordSpelling(KNOWN, Tokenizer()), weight)]), []
     while len(answer) < 12:
         token = int(guide(llm, answer).argmax())
         if token == WORDS["<end>"]:
@@ -91,19 +91,19 @@ def test_an_llm_that_says_the_same_word_for_ever_is_kept_to_what_was_heard() -> 
 
 def test_a_word_that_the_reader_never_learned_can_still_be_written() -> None:
     sure = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 60.0, 0.0, 0.0])
-    guide = Guide(read("-a-"), Spelling(KNOWN, Tokenizer()), 0.4)
+    guide = Guide([WordReading(read("-a-"), WordSpelling(KNOWN, Tokenizer()), 0.4)])
     assert int(guide(sure, [0]).argmax()) == WORDS["\u0120c"]
 
 
 def test_only_a_bare_word_starts_an_answer_and_only_a_spaced_one_goes_on() -> None:
-    spelling = Spelling(KNOWN, Tokenizer())
+    spelling = WordSpelling(KNOWN, Tokenizer())
     assert spelling.classes(at_start=True)[:6, 0].tolist() == [1, 0, 2, 0, 0, 0]
     assert spelling.classes(at_start=False)[:6, 0].tolist() == [0, 1, 3, 2, 0, 0]
 
 
 def test_a_rare_token_is_spelled_by_the_parts_it_was_merged_from() -> None:
     assert merged_from(Tokenizer().to_str()) == PARTS
-    assert Spelling(KNOWN, Tokenizer()).classes(at_start=False)[6].tolist() == [1, 3, 0, 0, 0, 0, 0, 0]
+    assert WordSpelling(KNOWN, Tokenizer()).classes(at_start=False)[6].tolist() == [1, 3, 0, 0, 0, 0, 0, 0]
     assert 7 not in spellings(KNOWN, PARTS)  # the reader has no "a" within a word
     assert spellings([0, 1, 2], PARTS)[7] == (1, 2, 0)
     assert spellings([0, 6], PARTS)[7] == (6, 0)
@@ -119,7 +119,7 @@ def test_what_is_heard_seldom_counts_for_its_parts() -> None:
 def test_a_word_of_two_classes_is_read_as_the_sum_over_all_paths_too() -> None:
     log_probs = torch.randn(6, 4, generator=torch.manual_seed(5)).log_softmax(-1)
     for said, answer in (([1, 3], [6]), ([1, 2, 1, 3], [0, 3, 6])):  # " ab", "a b ab"
-        guide = Guide(log_probs, Spelling(KNOWN, Tokenizer()), 1.0)
+        guide = Guide([WordReading(log_probs, WordSpelling(KNOWN, Tokenizer()), 1.0)])
         joint = guide(torch.zeros(len(WORDS)), answer)
         for classes, token in (([1], 1), ([1, 3], 6), ([3], 2)):
             expected = begins_with(log_probs, [*said, *classes]) / begins_with(log_probs, said)
@@ -140,5 +140,5 @@ def test_the_greedy_reading_merges_repeats_and_drops_blanks() -> None:
 
 
 def test_a_clip_with_no_audio_token_in_favour_falls_back_to_the_floor() -> None:
-    guide = Guide(torch.tensor([[0.0, -60.0, -60.0, -60.0]]), Spelling(KNOWN, Tokenizer()), 1.0)
+    guide = Guide([WordReading(torch.tensor([[0.0, -60.0, -60.0, -60.0]]), WordSpelling(KNOWN, Tokenizer()), 1.0)])
     assert guide(torch.zeros(len(WORDS)), [])[0] == pytest.approx(FLOOR, abs=1e-3)

@@ -232,3 +232,17 @@ def test_the_notebook_in_the_library_docs_runs(monkeypatch, capsys):
     code = re.search(r"```python\n(.*?)```", (ROOT / "docs/library.md").read_text(), re.DOTALL).group(1)
     exec(code, {})
     assert "examples/bell.flac" in capsys.readouterr().out
+
+
+def test_files_asked_side_by_side_have_the_rows_of_each_alone(capsys):
+    from assistant.commands import ask
+    from assistant.commands.setup import make_turns
+    from assistant.profile import load
+
+    turns = make_turns(load("default"), lambda *_: None)
+    files = [str(EXAMPLES / name) for name in ("crow.flac", "please-try-later.wav", "drums.flac", "say-your-name.wav")]
+    alone = [row for file in files for row in ask.rows([file], turns, None, None)]
+    together = list(ask.rows(files, turns, None, None))
+    turns.close()
+    kept = ("file", "skill", "prompt", "words", "text", "slots", "actions")
+    assert [[row.get(key) for key in kept] for row in together] == [[row.get(key) for key in kept] for row in alone]

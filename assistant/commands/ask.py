@@ -5,20 +5,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from assistant.audio.background import SILENCE_DBFS, level_dbfs
 from assistant.audio.source import read_wave
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_turns
+from assistant.core import Core
 from assistant.errors import UserError
 from assistant.events import ActionTaken, ErrorRaised, Event, Listening, Responded, WindowClosed, WindowDropped
 from assistant.history import HistoryWriter
-from assistant.profile import load
+from assistant.plugin_host import PluginHost
+from assistant.profile import Profile, load
 from assistant.records import SAMPLE_RATE, AudioWindow, Skill
+from assistant.together import ManyCore, side_by_side
 from assistant.turns import Turns
 
 SILENT_DBFS = -75.0
+SIDE_BY_SIDE = 16  # files; more gain little, and each has plugins of its own
 LIMIT_SAMPLES = 30 * SAMPLE_RATE
 
 
@@ -42,24 +47,49 @@ def window_of(path: str, number: int) -> AudioWindow:
 def rows(
     files: list[str], turns: Turns, skill: Skill | None, prompt: str | None, keep: HistoryWriter | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Answer each file by itself; what went wrong with one is told, and the next one follows.
+    """Answer each file as if it were alone, several side by side; what went wrong with one is told, and costs only it.
 
-    A skill that asks on gives a file more than one row.
+    A skill that asks on gives a file more than one row. The rows come in the order of the files.
     """
-    for number, path in enumerate(files, 1):
-        turns.host.start_over()
-        alone = Turns(turns.core, turns.host, turns.profile)
-        try:
-            window = window_of(path, number)
-        except UserError as error:
-            complain(str(error))
-            continue
-        if keep:
-            announce(window, alone, keep)
-        yield from _answers(path, alone.answer(window, skill, prompt), keep)
+    jobs = [
+        partial(_answered, path, number, turns.profile, skill, prompt, keep) for number, path in enumerate(files, 1)
+    ]
+    if keep is not None or len(files) == 1 or not isinstance(turns.core, ManyCore):
+        # The history hears one session after the other.
+        for job in jobs:
+            yield from job(turns.core, turns.host)
+        return
+    others = [turns.host.beside() for _ in files[1:SIDE_BY_SIDE]]
+    for found in side_by_side(turns.core, [turns.host, *others], jobs):
+        yield from found
+    for host in others:
+        host.close()
 
 
-def _answers(path: str, events: Iterator[Event], keep: HistoryWriter | None) -> list[dict[str, Any]]:
+def _answered(
+    path: str,
+    number: int,
+    profile: Profile,
+    skill: Skill | None,
+    prompt: str | None,
+    keep: HistoryWriter | None,
+    core: Core,
+    host: PluginHost,
+) -> list[dict[str, Any]]:
+    """The rows of one file; none if it cannot be heard."""
+    host.start_over()
+    turns = Turns(core, host, profile)
+    try:
+        window = window_of(path, number)
+    except UserError as error:
+        complain(str(error))
+        return []
+    if keep:
+        announce(window, turns, keep)
+    return _rows(path, turns.answer(window, skill, prompt), keep)
+
+
+def _rows(path: str, events: Iterator[Event], keep: HistoryWriter | None) -> list[dict[str, Any]]:
     """A row for each answer, with what was done about it."""
     found: list[dict[str, Any]] = []
     try:

@@ -57,7 +57,7 @@ class OnClips(Run):
 class TrainConfig(OnClips):
     """One stage of training."""
 
-    stage: Literal["align", "pretrain", "instruct", "activate"]
+    stage: Literal["letters", "align", "pretrain", "instruct", "activate"]
     dev: list[Pattern] = []
     start: Place | None = Field(None, description="checkpoint of the stage before: a file, or a run's folder")
     answers: Place | None = Field(None, description="answers.json that `prepare` wrote")
@@ -67,7 +67,7 @@ class TrainConfig(OnClips):
     minutes: float | None = Field(None, gt=0)
     budget: int = Field(2400, ge=12, description="encoder frames of a step's whole batch (50 a second)")
     accumulate: int = Field(1, ge=1, description="parts that a process splits its share of a batch into")
-    lr_bridge: float = Field(3e-4, gt=0)
+    lr_bridge: float = Field(3e-4, gt=0, description="of the bridge, or of the letters")
     lr_lora: float = Field(1e-3, gt=0)
     lora_scale: float = Field(1.0, ge=0, le=4, description="of the LoRA while this stage trains")
     warmup: int = Field(15, ge=0)
@@ -84,7 +84,7 @@ class TrainConfig(OnClips):
     def _boxed_and_started(self) -> TrainConfig:
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give either steps or minutes")
-        if self.stage != "align" and self.start is None:
+        if self.stage not in ("letters", "align") and self.start is None:
             raise ValueError(f"stage {self.stage} needs start: the checkpoint of the stage before")
         return self
 
@@ -127,6 +127,7 @@ class ExportConfig(Strict):
 
     checkpoint: Place
     blend: Place | None = Field(None, description="an earlier checkpoint; its bridge and reader are averaged in")
+    letters: Place | None = Field(None, description="checkpoint of stage letters; without it none are read")
     beats: Place
     stage: str
     out: Place

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from salmonn_core.config import BeatsConfig, QFormerConfig
+from salmonn_core.config import BeatsConfig, LettersConfig, QFormerConfig
 from salmonn_core.prompts import ALIASES
 from salmonn_core.training.features import WINDOW_FRAMES, FeatureStore
 from salmonn_core.training.manifests import read_manifest
@@ -31,7 +31,7 @@ TINY_QFORMER = QFormerConfig(
     context_s=0.24,
     neighbours=8,
 )
-
+TINY_LETTERS = LettersConfig(width=256, blocks=9)
 
 Span = tuple[float, float]  # start and end as shares of a clip
 WHOLE: Span = (0.0, 1.0)

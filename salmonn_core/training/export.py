@@ -9,17 +9,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from salmonn_core.config import SalmonnConfig
+from salmonn_core.config import LettersConfig, SalmonnConfig
 from salmonn_core.errors import UserError
 from salmonn_core.loading import READER, part, save
 from salmonn_core.training.checkpoints import newest
 from salmonn_core.training.classify import SMALL, load_beats
 from salmonn_core.training.config import ExportConfig
-from salmonn_core.training.corpus import TINY_QFORMER
+from salmonn_core.training.corpus import TINY_LETTERS, TINY_QFORMER
 from salmonn_core.training.trainee import TINY_LORA, TINY_PROMPT, described, tokens_of
 
 # What ships at a byte a weight, so that all of it stays under 30 MB.
-WHOLE = ("beats.", "bridge.neighbours.")
+WHOLE = ("beats.", "bridge.neighbours.", "letters.", "lora.")
 
 
 def _blended(trained: dict[str, Tensor], tokens: list[int], earlier: Path) -> dict[str, Tensor]:
@@ -43,11 +43,14 @@ def export(config: ExportConfig) -> Path:
     state[f"{READER}tokens"] = torch.tensor(tokens_of(file), dtype=torch.int32)
     if not any(key.startswith("lora.") for key in state):
         raise UserError(f"{config.checkpoint} has no LoRA: export a checkpoint of pretrain, instruct or activate")
+    letters = load_file(newest(config.letters)) if config.letters else {}
+    state |= letters
     state |= {f"beats.{k}": v for k, v in load_beats(config.beats).state_dict().items()}
     model = SalmonnConfig(
         name="salmonn-tiny",
         beats=SMALL,
         qformer=TINY_QFORMER,
+        letters=TINY_LETTERS if letters else LettersConfig(),
         lora=TINY_LORA,
         prompt=TINY_PROMPT,
         pad_to_30s=False,

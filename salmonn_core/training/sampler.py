@@ -56,7 +56,7 @@ class Sampler:
 
     def _repeats(self, clip: Clip) -> int:
         """Sounds and answered questions are few; they are drawn more often than plain transcripts."""
-        if self.stage == "align":
+        if self.stage in ("letters", "align"):
             return 1
         answered = any(f"{task}:{clip.text}" in self.answers for task in ("QA", "story"))
         return REPEATS.get(clip.kind, 3 if answered else 1)

@@ -23,6 +23,7 @@ from salmonn_core.training.texts import plain, sentences
 
 # How often each task is drawn for a clip that allows it.
 WEIGHTS: dict[str, dict[str, float]] = {
+    "letters": {"asr": 1.0},
     "align": {"asr": 1.0, "audiocaption": 1.0},
     "pretrain": {"asr": 1.0, "audiocaption": 1.0},
     "instruct": {"asr": 1.0, "audiocaption": 1.0, "label": 0.8, "kind": 0.25, "slots": 0.8, "QA": 0.5, "story": 0.3},

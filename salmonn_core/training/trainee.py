@@ -49,6 +49,7 @@ TINY_PROMPT = PromptConfig(template="<|im_start|>user\n{}<|im_end|>\n<|im_start|
 IGNORED = -100
 ALIKE = {"cpu": 1.3, "cuda": 3.0}  # a GPU is through with padding before the next group is laid out for it
 PROBED_CLIPS = 16
+PLACES_RATE = 10.0  # attention scores are a thousand times larger than a step of the bridge's rate
 REMEMBERED = 1 << 16  # texts: instructions come again and again, and an answer is asked for twice
 CROSSED = "crossed.safetensors"
 
@@ -80,6 +81,14 @@ class Trainee(nn.Module):
         By tokens alone a sound's three-word label is a tenth of a long sentence, and sounds are never learned.
         """
         return 0.0 if self.llm is None else math.sqrt(len(self.ids(example.answer)) + 1)
+
+    def worth(self, spelled: list[int]) -> float:
+        """How much a clip counts in the CTC loss: as much as any other."""
+        return 1.0
+
+    def compared(self, spelled: list[list[int]], generator: torch.Generator) -> Tensor:
+        """As `CtcHead.compared`."""
+        return self.head.compared(spelled, generator)
 
     def spelling(self, example: Example) -> list[int]:
         """The clip's words as CTC targets; empty if it has none, or some that the head's classes cannot spell.
@@ -179,6 +188,23 @@ class Trainee(nn.Module):
     def read(self, pair: tuple[Tensor, Tensor]) -> str:
         """What the CTC head alone reads in a clip."""
         return self.pieces.text(self.head.greedy(self.hear([pair])[0].spoken))
+
+    def groups(self, config: TrainConfig) -> list[dict[str, Any]]:
+        """What the optimizer gets: parameters with the rates that they are trained at."""
+        places = [] if self.bridge.places is None else list(self.bridge.places.parameters())
+        apart = {id(p) for p in places}
+        heard = [p for p in (*self.bridge.parameters(), *self.head.parameters()) if id(p) not in apart]
+        groups: list[dict[str, Any]] = [{"params": [p for p in heard if p.requires_grad], "full_lr": config.lr_bridge}]
+        if places:
+            groups.append({"params": places, "full_lr": PLACES_RATE * config.lr_bridge, "weight_decay": 0.0})
+        if self.llm is not None:
+            lora = [p for p in self.llm.parameters() if p.requires_grad]
+            groups.append({"params": lora, "full_lr": config.lr_lora})
+        return groups
+
+    def said(self) -> dict[str, Any]:
+        """What a checkpoint says of itself."""
+        return {"tokens": self.head.tokens, "labels": self.labels}
 
     def state(self) -> dict[str, Tensor]:
         """Weights of a checkpoint: `bridge.`, `head.`, `lora.`."""

@@ -13,7 +13,6 @@ import random
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import jiwer
 import torch
@@ -33,13 +32,14 @@ from salmonn_core.training.config import TrainConfig, files_of
 from salmonn_core.training.corpus import SPEECH_WIDTH, Clip, Features, Pair, cut, load_clips
 from salmonn_core.training.curves import Curves
 from salmonn_core.training.filling import filled
+from salmonn_core.training.lettering import LetterTrainee, build
 from salmonn_core.training.manifests import check_audio
 from salmonn_core.training.sampler import Sampler
 from salmonn_core.training.tasks import Example, commands_as_text
 from salmonn_core.training.trainee import Trainee, build_trainee
 
 COOLEST = 0.03  # share of the learning rate that is left at the end
-PLACES_RATE = 10.0  # attention scores are a thousand times larger than a step of the bridge's rate
+Trained = Trainee | LetterTrainee
 STILL_MEANT = 50  # steps of the running mean that the progress bar shows
 
 
@@ -73,15 +73,16 @@ class Trainer:
         if not self.sampler.clips:
             raise UserError(f"none of the {len(clips)} clips has a task for stage {config.stage}")
         with self.engine.main_process_first():  # the others find what the first one fitted
-            trainee = build_trainee(config, clips, self.features)
-        self.optimizer = _optimizer(config, trainee)
+            lettered = config.stage == "letters"
+            trainee: Trained = build(config) if lettered else build_trainee(config, clips, self.features)
+        self.optimizer = torch.optim.AdamW(trainee.groups(config), lr=config.lr_bridge, weight_decay=0.01)
         self._resume(trainee)
         self.sampler.names, self.sampler.labels = trainee.names, trainee.labels
         self.features.keep_on(self.engine.device)
         self.model, self.optimizer = self.engine.prepare(trainee, self.optimizer)
 
     @property
-    def trainee(self) -> Trainee:
+    def trainee(self) -> Trained:
         return self.engine.unwrap_model(self.model)
 
     def _clips(self) -> tuple[list[Clip], dict[str, list[Clip]]]:
@@ -98,7 +99,7 @@ class Trainer:
         with self.engine.main_process_first():
             return filled(self.config, [clip.path for clip in clips])
 
-    def _resume(self, trainee: Trainee) -> None:
+    def _resume(self, trainee: Trained) -> None:
         found = folders(self.config.out)
         if not found:
             return
@@ -162,8 +163,8 @@ class Trainer:
         weight = sum(trainee.weight(e) for e in examples) or 1.0
         spelled = [ids for e in examples if (ids := trainee.spelling(e))]
         same_everywhere = torch.Generator().manual_seed(_number(config.seed, self.step, -1))
-        compared = trainee.head.compared(spelled, same_everywhere)
-        counts = torch.tensor([weight, max(1, len(spelled))], device=self.engine.device)
+        compared = trainee.compared(spelled, same_everywhere)
+        counts = torch.tensor([weight, sum(map(trainee.worth, spelled)) or 1.0], device=self.engine.device)
         weights = torch.tensor([1.0, config.ctc_weight if trainee.llm is not None else 1.0], device=self.engine.device)
         self._set_rates()
         self.model.train()
@@ -209,7 +210,7 @@ class Trainer:
             group["lr"] = group["full_lr"] * warmth
 
     def word_error_rates(self) -> dict[str, float]:
-        """WER of what the CTC head alone reads on each dev manifest."""
+        """WER of what CTC alone reads on each dev manifest."""
         if not self.engine.is_main_process:
             return {}
         trainee = self.trainee
@@ -235,26 +236,12 @@ class Trainer:
             "config": self.config.model_dump(mode="json"),
         }
         tensors = optimizer_tensors(self.optimizer)
-        said = {"tokens": trainee.head.tokens, "labels": trainee.labels}
-        save_checkpoint(self.config.out, self.step, trainee.state(), said, tensors, state)
+        save_checkpoint(self.config.out, self.step, trainee.state(), trainee.said(), tensors, state)
         curves.draw()
 
 
 def _number(seed: int, step: int, process: int) -> int:
     return random.Random(f"{seed} {step} {process}").getrandbits(63)
-
-
-def _optimizer(config: TrainConfig, trainee: Trainee) -> Any:
-    places = [] if trainee.bridge.places is None else list(trainee.bridge.places.parameters())
-    apart = {id(p) for p in places}
-    heard = [p for p in (*trainee.bridge.parameters(), *trainee.head.parameters()) if id(p) not in apart]
-    groups: list[dict[str, Any]] = [{"params": [p for p in heard if p.requires_grad], "full_lr": config.lr_bridge}]
-    if places:
-        groups.append({"params": places, "full_lr": PLACES_RATE * config.lr_bridge, "weight_decay": 0.0})
-    if trainee.llm is not None:
-        lora = [p for p in trainee.llm.parameters() if p.requires_grad]
-        groups.append({"params": lora, "full_lr": config.lr_lora})
-    return torch.optim.AdamW(groups, lr=config.lr_bridge, weight_decay=0.01)
 
 
 def train(config: TrainConfig) -> Path:

@@ -1,0 +1,78 @@
+"""How likely it is that a clip begins with something, by all paths of a CTC reading at once (Graves et al. 2006).
+
+Prefix scores as in hybrid CTC/attention decoding (Watanabe et al. 2017, algorithm 2), of many beginnings in a row and
+without a loop over time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IMPOSSIBLE = -1e9
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Log-probabilities of having read each of n beginnings by each frame.
+
+    Attributes:
+        read: by paths whose last frame is the beginning's last class, (length, n).
+        blank: by paths whose last frame is a blank, (length, n).
+        before: before the first frame; 0 for the empty beginning, which is certain.
+        last: each beginning's last class, (n,).
+    """
+
+    read: Tensor
+    blank: Tensor
+    before: float
+    last: Tensor
+
+    def of(self, some: Tensor) -> Paths:
+        return Paths(self.read[:, some], self.blank[:, some], self.before, self.last[some])
+
+    def between(self, start: int, end: int) -> Paths:
+        """Those parts of the paths; what is before `start` has to be too unlikely to matter."""
+        before = IMPOSSIBLE if start else self.before
+        return Paths(self.read[start:end], self.blank[start:end], before, self.last)
+
+    def either(self) -> Tensor:
+        """By paths that may end in either way, (length, n)."""
+        return torch.logaddexp(self.read, self.blank)
+
+    def ends(self) -> Tensor:
+        """Log-probability that nothing comes after, (n,)."""
+        return self.either()[-1]
+
+    def begins_with(self, log_probs: Tensor, classes: Tensor) -> Tensor:
+        """Log-probability that the clip begins with each beginning and a class more, (n,)."""
+        return (self._arriving(classes) + log_probs[:, classes]).logsumexp(dim=0)
+
+    def then(self, log_probs: Tensor, classes: Tensor) -> Paths:
+        """The beginnings with a class more each.
+
+        read[t] = log(exp(read[t-1]) + exp(arriving[t])) + emitted[t] and the like for blank, solved for all t.
+        """
+        emitted = log_probs[:, classes].cumsum(dim=0)
+        read = (self._arriving(classes) - _shifted(emitted, 0.0)).logcumsumexp(dim=0) + emitted
+        silent = log_probs[:, :1].cumsum(dim=0)
+        blank = _shifted(read - silent, IMPOSSIBLE).logcumsumexp(dim=0) + silent
+        return Paths(read, blank, IMPOSSIBLE, classes)
+
+    def _arriving(self, classes: Tensor) -> Tensor:
+        """Of standing before each frame, ready for a class, (length, n); a repeated one needs a blank between."""
+        either = _shifted(self.either(), self.before)
+        return torch.where(classes == self.last, _shifted(self.blank, self.before), either)
+
+
+def nothing_read(log_probs: Tensor) -> Paths:
+    """The empty beginning."""
+    impossible = torch.full_like(log_probs[:, :1], IMPOSSIBLE)
+    return Paths(impossible, log_probs[:, :1].cumsum(dim=0), 0.0, torch.tensor([-1]))
+
+
+def _shifted(values: Tensor, first: float) -> Tensor:
+    """Each row one frame later."""
+    return torch.cat((torch.full_like(values[:1], first), values[:-1]))

@@ -1,0 +1,56 @@
+"""Several questions at once: each answered as it would be alone, in a fraction of the time.
+
+The LLM's weights are read from memory once a step for all answers; a single answer waits for little else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from salmonn_core.decode import Choice, GenerationOptions, generate_batch, pieces
+from salmonn_core.model import Asked, Open, for_words
+from salmonn_core.prompts import WORDS_HERE
+
+if TYPE_CHECKING:
+    from salmonn_core.model import Salmonn
+
+
+def stream_many(model: Salmonn, asked: Sequence[Asked]) -> list[list[str]]:
+    """Of each question the pieces that `Salmonn.stream` would yield."""
+    _write_down(model, asked)
+    answers: list[list[str]] = [[] for _ in asked]
+    # Fresh windows share the prefix of the text; one that was asked about before has its own.
+    groups: dict[tuple[float, int], list[tuple[int, Open]]] = {}
+    for row, each in enumerate(asked):
+        opened = model.open(each)
+        if isinstance(opened, str):
+            answers[row] = [opened]
+        else:
+            groups.setdefault((each.options.lora_scale, id(opened.ready.prefix)), []).append((row, opened))
+    for (lora_scale, _), group in groups.items():
+        prompts = [opened.ready.rest for _, opened in group]
+        choices = [Choice(opened.options, model.tokenizer, opened.guide) for _, opened in group]
+        found = generate_batch(model.llm, prompts, choices, lora_scale, group[0][1].ready.prefix)
+        for (row, _), ids in zip(group, found, strict=True):
+            answers[row] = list(pieces(model.tokenizer, iter(ids)))
+    return answers
+
+
+def _write_down(model: Salmonn, asked: Sequence[Asked]) -> None:
+    """The transcripts that some questions need first, together; they are kept with the audio."""
+    wanted = {
+        (id(each.audio), each.options.lora_scale): for_words(each.audio, each.options.lora_scale)
+        for each in asked
+        if each.audio is not None and _needs_words(each.options) and each.options.lora_scale not in each.audio.words
+    }
+    if not wanted:
+        return
+    questions = list(wanted.values())
+    for question, answer in zip(questions, stream_many(model, questions), strict=True):
+        assert question.audio is not None
+        question.audio.words[question.options.lora_scale] = "".join(answer).strip()
+
+
+def _needs_words(options: GenerationOptions) -> bool:
+    return options.words_first or bool(options.pattern and (options.spot or WORDS_HERE in options.pattern))

@@ -10,6 +10,7 @@ import regex
 import torch
 from torch import Tensor
 
+from salmonn_core.beams import Search, follow
 from salmonn_core.errors import UserError
 from salmonn_core.llm import Llm, State, gaps_filled
 from salmonn_core.reading import Guide
@@ -57,6 +58,11 @@ class GenerationOptions:
     reading_weight: float = 0.0
     words_first: bool = False
     names_first: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the likeliest answer is wanted, whatever it is."""
+        return self.temperature <= 0.0 and self.pattern is None and self.repetition_penalty == 1.0
 
 
 class Choice:
@@ -157,7 +163,7 @@ def generate(
         prompt: (positions, width) input embeddings.
         cancelled: asked before each step, so that a cancelled answer stops within one token.
         prefix: the state of what stands before the prompt.
-        guide: scores the next token too.
+        guide: scores the next token too; where nothing else constrains it, several beginnings are followed at a time.
         after_prompt: given the state when the prompt is read, to keep a copy of what the next question can use.
     """
     choose = Choice(options, tokenizer, guide)
@@ -166,6 +172,13 @@ def generate(
         return
     state, logits = llm.prefill([prompt], options.lora_scale, prefix)
     after_prompt(state)
+    if guide is not None and options.is_plain:
+        search, told = Search(guide, tokenizer.eos_token_id, options.max_new_tokens), 0
+        for _ in follow(llm, state, logits, [search], options.lora_scale, cancelled):
+            settled = search.settled()
+            yield from settled[told:]
+            told = len(settled)
+        return
     while True:
         chosen = choose(logits[0], ids)
         if chosen == tokenizer.eos_token_id:
@@ -212,6 +225,17 @@ def generate_batch(
             state = state.keep(going)
         rows, tokens = [rows[at] for at in going], [chosen[at] for at in going]
         state, logits = llm.step(state, torch.tensor(tokens), lora_scale)
+
+
+@torch.inference_mode()
+def search_batch(
+    llm: Llm, prompts: list[Tensor], searches: Sequence[Search], lora_scale: float = 1.0, prefix: State | None = None
+) -> list[list[int]]:
+    """As `generate_batch`, of answers that are searched for (`salmonn_core.beams`)."""
+    state, logits = llm.prefill(prompts, lora_scale, prefix)
+    for _ in follow(llm, state, logits, searches, lora_scale, lambda: False):
+        pass
+    return [search.settled() for search in searches]
 
 
 def pieces(tokenizer: Tokenizer, ids: Iterator[int]) -> Iterator[str]:

@@ -111,6 +111,12 @@ class Int8Llama:
         state.lengths = [base + len(prompt) for prompt in prompts]
         return state, torch.cat(logits)
 
+    def pick(self, state: KvState, rows: list[int]) -> KvState:
+        if rows == list(range(len(state.lengths))):
+            return state
+        lengths = [state.lengths[row] for row in rows]
+        return KvState(state.keys[:, rows], state.values[:, rows], lengths)
+
     def step(self, state: KvState, tokens: Tensor, lora_scale: float) -> tuple[KvState, Tensor]:
         state.make_room(max(state.lengths) + 1)
         rotation, at, hidden = self._places(state)

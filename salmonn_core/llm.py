@@ -54,6 +54,10 @@ class Llm(Protocol):
         """
         ...
 
+    def pick(self, state: Any, rows: list[int]) -> Any:
+        """The state of some of the sequences, in any order, also several times; the old one is used up."""
+        ...
+
     def step(self, state: Any, tokens: Tensor, lora_scale: float) -> tuple[Any, Tensor]:
         """Append one token id to each sequence, (sequences,); the logits after it as in `prefill`."""
         ...
@@ -100,6 +104,9 @@ class PeftLlm:
 
     def embed(self, ids: Tensor) -> Tensor:
         return cast(Tensor, self._table(ids.to(self.device)))
+
+    def pick(self, state: PeftState, rows: list[int]) -> PeftState:
+        return state if rows == list(range(len(state.mask))) else state.keep(rows)
 
     def set_lora_scale(self, scale: float) -> None:
         """The test-time discount (paper, section 4.3): the trained strength times `scale`."""

@@ -20,7 +20,7 @@ from salmonn_core.bridge import Bridge
 from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
 from salmonn_core.decode import GenerationOptions, generate, only_match, pieces
 from salmonn_core.errors import UserError
-from salmonn_core.letters import Letters
+from salmonn_core.letters import Letters, likeliest
 from salmonn_core.likeness import as_said
 from salmonn_core.llm import Llm, State
 from salmonn_core.namer import Names, named
@@ -284,14 +284,17 @@ class Salmonn:
         read has the transcript alone (`salmonn_core.spotting`).
         """
         said = {name: [as_said(phrase) for phrase in allowed] for name, allowed in phrases.items()}
-        texts, read = [self.transcript(audio, lora_scale, cancelled)], None
+        flat = [phrase for allowed in said.values() for phrase in allowed]
+        texts, reads = [self.transcript(audio, lora_scale, cancelled)], []
         if self.reader is not None:
             with torch.inference_mode():
                 log_probs = self.reader(audio.spoken)
-            ids = [self.ids(f" {phrase}").tolist() for allowed in said.values() for phrase in allowed]
             texts.append(self.tokenizer.decode(self.reader.likeliest(log_probs)))
-            read = Read(log_probs.cpu().numpy(), [self._words.phrase(each) for each in ids])
-        found = spot(said, read, texts)
+            spelled = [self._words.phrase(self.ids(f" {phrase}").tolist()) for phrase in flat]
+            reads.append(Read(log_probs.cpu().numpy(), spelled))
+        if audio.letters is not None:
+            texts.append(likeliest(audio.letters))
+        found = spot(said, reads, texts)
         return {name: index if index is None else phrases[name][index] for name, index in found.items()}
 
     @cached_property

@@ -9,6 +9,7 @@ greedily), they stop it from running on, skipping or making up what nobody said.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ HEARD = -5.0  # a token is worth trying where some audio token gives it at least
 AHEAD = 24  # classes that come next; no token has so many
 UNLIKELY = 25.0  # nats behind the likeliest place to stand in a clip
 NEXT = 0.3  # nats within which the last likely place is taken for where the answer stands
-LETTERS_SHARE = 0.5  # of what readings count, where letters are read too
+LETTERS_SHARE = 0.4  # of what readings count, where letters are read too
 CANDIDATES = 20  # the LLM's likeliest tokens, tried beside those that were heard
 
 
@@ -160,6 +161,12 @@ class Guide:
     def __init__(self, readings: Sequence[Reading]) -> None:
         self._readings, self._length = readings, 0
         self._weight = 1.0 - sum(reading.weight for reading in readings)
+
+    def copy(self) -> Guide:
+        """One that goes on by itself from here."""
+        other = copy(self)
+        other._readings = [copy(reading) for reading in self._readings]  # what they hold is replaced, never changed
+        return other
 
     def __call__(self, logits: Tensor, so_far: list[int]) -> Tensor:
         """The joint scores of all tokens, (vocabulary,): minus infinity where no side likes them.

@@ -94,6 +94,13 @@ class StaticLlama(PeftLlm):
         self._used += 1
         return state, self._step_at(slot, lora_scale)().clone()
 
+    def pick(self, state: PeftState, rows: list[int]) -> PeftState:
+        if rows == [0] and len(state.mask) == 1:
+            return state
+        if state is self._owner:
+            self._give_back()
+        return super().pick(state, rows)
+
     def _take(self, state: PeftState) -> Slot:
         """The slot with a sequence in it and room for one more position."""
         if state is not self._owner:

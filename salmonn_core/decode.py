@@ -41,8 +41,9 @@ class GenerationOptions:
             a row of the clip's transcript, and `<Said:NAME>` for the phrase of that name in `spot` that was said, in
             quotes, or null.
         spot: phrases by name, of which at most one each is listened for (`Salmonn.spot`).
-        reading_weight: how much the audio tokens' own reading counts beside the LLM (`salmonn_core.reading`): for
-            transcripts; 0 is off. Models that cannot be read, and questions in text alone, go without.
+        reading_weight: how much the audio tokens' own reading, and letters where the model reads them, count beside the
+            LLM (`salmonn_core.reading`): for transcripts; 0 is off. Models that cannot be read, and questions in text
+            alone, go without.
         words_first: write a transcript first and put it into the prompt as text, for questions about words.
         names_first: put what the bridge's namer hears into the prompt as text, for questions about sounds.
     """

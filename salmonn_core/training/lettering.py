@@ -30,9 +30,9 @@ class LetterTrainee(nn.Module):
 
     llm, labels = None, ()
 
-    def __init__(self, letters: Letters, masking: float, bf16: bool) -> None:
+    def __init__(self, letters: Letters, masking: float, bf16: bool, variety: float = 0.0) -> None:
         super().__init__()
-        self.letters, self.masking, self.bf16 = letters, masking, bf16
+        self.letters, self.masking, self.bf16, self.variety = letters, masking, bf16, variety
 
     @property
     def device(self) -> torch.device:
@@ -64,6 +64,8 @@ class LetterTrainee(nn.Module):
         if not spelled:
             return torch.stack([p.sum() for p in self.parameters()]).sum() * torch.zeros(2, device=self.device)
         clips = [states.to(self.device) for _, states in spelled]
+        if self.training and self.variety:
+            clips = [varied(clip, self.variety, 2 * len(ids)) for clip, (ids, _) in zip(clips, spelled, strict=True)]
         if self.training and self.masking:
             clips = [masked(clip, self.masking) for clip in clips]
         lengths = torch.tensor([len(clip) for clip in clips])
@@ -106,6 +108,22 @@ class LetterTrainee(nn.Module):
         return {}
 
 
+def varied(states: Tensor, share: float, least: int) -> Tensor:
+    """Another voice, room and tempo, as far as states show them.
+
+    Each channel's gain and level are off by about a share, and half of the clips slower or faster by as much at most.
+
+    Args:
+        states: (frames, width) of a clip.
+        least: frames that its letters need.
+    """
+    frames = round(len(states) * (1.0 + share * (2.0 * torch.rand(()).item() - 1.0)))
+    if torch.rand(()) < 0.5 and frames > least:
+        states = F.interpolate(states.T[None], size=frames, mode="linear", align_corners=True)[0].T
+    gain, level = torch.randn(2, states.shape[1]).to(states) * share
+    return states * (1.0 + gain) + level * states.std(dim=0)
+
+
 def even(clips: list[Tensor]) -> Tensor:
     """(clips, frames, width) with zeros behind each, as many frames as `Letters` takes together."""
     laid = pad_sequence(clips, batch_first=True)
@@ -118,7 +136,8 @@ def build(config: TrainConfig) -> LetterTrainee:
 
     from salmonn_core.training.checkpoints import newest
 
-    trainee = LetterTrainee(Letters(TINY_LETTERS, SPEECH_WIDTH), config.masking, config.precision == "bf16")
+    letters, bf16 = Letters(TINY_LETTERS, SPEECH_WIDTH), config.precision == "bf16"
+    trainee = LetterTrainee(letters, config.masking, bf16, config.variety)
     if config.start:
         trainee.load(load_file(newest(config.start)))
     return trainee

@@ -12,7 +12,7 @@ from assistant.profile import CoreSettings
 from assistant.records import SAMPLE_RATE, GenerationSettings, Prompt, WindowKind
 
 if TYPE_CHECKING:
-    from salmonn_core import Salmonn
+    from salmonn_core import GenerationOptions, Salmonn
 
 KIND_PROMPT = Prompt(
     "Is this speech, a sound or music? Answer with one word.",
@@ -73,23 +73,25 @@ class SalmonnCore:
         return kind_of("".join(self.stream(audio, KIND_PROMPT)))
 
     def stream(self, audio: Any, prompt: Prompt, cancelled: Callable[[], bool] = NEVER) -> Iterator[str]:
-        from salmonn_core import GenerationOptions
-
-        options = GenerationOptions(**asdict(prompt.settings))
+        options = _options(prompt)
         return self._model.stream(audio, prompt.instruction, options, prompt.history, cancelled, prompt.before)
 
     def stream_many(self, questions: Sequence[tuple[Any, Prompt]]) -> list[list[str]]:
         """Of each (audio, prompt) the pieces that `stream` would yield, in a fraction of the time."""
-        from salmonn_core import Asked, GenerationOptions
+        from salmonn_core import Asked
 
-        asked = [
-            Asked(audio, p.instruction, GenerationOptions(**asdict(p.settings)), p.history, p.before)
-            for audio, p in questions
-        ]
-        return self._model.stream_many(asked)
+        return self._model.stream_many(
+            [Asked(audio, p.instruction, _options(p), p.history, p.before) for audio, p in questions]
+        )
 
     def transcript(self, audio: Any, prompt: Prompt) -> str:
         return str(audio.words.get(prompt.settings.lora_scale, "")) if prompt.settings.words_first else ""
+
+
+def _options(prompt: Prompt) -> GenerationOptions:
+    from salmonn_core import GenerationOptions
+
+    return GenerationOptions(**asdict(prompt.settings))
 
 
 def kind_of(answer: str) -> WindowKind:

@@ -79,27 +79,25 @@ def side_by_side(
         else:
             waiting[conversation] = number, host, came
 
-    while todo or waiting:
+    while following < len(jobs):
         while todo and free:
             number, job = todo.popleft()
             host = free.popleft()
             go_on(greenlet(job), number, host, shared, host)
-        while following in done:
+        if following in done:
             yield done.pop(following)
             following += 1
+            continue
         asked, waiting = waiting, {}
         answers = _answers(core, [question for _, _, question in asked.values()])
         for (conversation, (number, host, _)), answer in zip(asked.items(), answers, strict=True):
             go_on(conversation, number, host, answer)
-    while following in done:
-        yield done.pop(following)
-        following += 1
 
 
 def _answers(core: ManyCore, questions: Sequence[Question]) -> list[Answer]:
     """Together; if one of them cannot be answered, one by one, so that it spoils no other."""
     try:
-        return list(core.stream_many(questions)) if questions else []
+        return list(core.stream_many(questions))
     except UserError:
         return [_alone(core, question) for question in questions]
 

@@ -107,5 +107,6 @@ def follow(
         yield
         if not rows or cancelled():
             return
-        state = llm.pick(state, rows)
+        if rows != list(range(begin)):
+            state = llm.pick(state, rows)
         state, logits = llm.step(state, torch.tensor(tokens), lora_scale)

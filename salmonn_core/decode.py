@@ -60,11 +60,6 @@ class GenerationOptions:
     words_first: bool = False
     names_first: bool = False
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether the likeliest answer is wanted, whatever it is."""
-        return self.temperature <= 0.0 and self.pattern is None and self.repetition_penalty == 1.0
-
 
 class Choice:
     """Chooses the next token from the logits, as the options say.
@@ -173,8 +168,8 @@ def generate(
         return
     state, logits = llm.prefill([prompt], options.lora_scale, prefix)
     after_prompt(state)
-    if guide is not None and options.is_plain:
-        search, told = Search(guide, tokenizer.eos_token_id, options.max_new_tokens), 0
+    if search := search_for(options, tokenizer, guide):
+        told = 0
         for _ in follow(llm, state, logits, [search], options.lora_scale, cancelled):
             settled = search.settled()
             yield from settled[told:]
@@ -226,6 +221,12 @@ def generate_batch(
             state = state.keep(going)
         rows, tokens = [rows[at] for at in going], [chosen[at] for at in going]
         state, logits = llm.step(state, torch.tensor(tokens), lora_scale)
+
+
+def search_for(options: GenerationOptions, tokenizer: Tokenizer, guide: Guide | None) -> Search | None:
+    """The search for an answer, if it has readings and the likeliest one is wanted, whatever it is."""
+    plain = options.temperature <= 0.0 and options.pattern is None and options.repetition_penalty == 1.0
+    return Search(guide, tokenizer.eos_token_id, options.max_new_tokens) if guide is not None and plain else None
 
 
 @torch.inference_mode()

@@ -112,10 +112,7 @@ class Int8Llama:
         return state, torch.cat(logits)
 
     def pick(self, state: KvState, rows: list[int]) -> KvState:
-        if rows == list(range(len(state.lengths))):
-            return state
-        lengths = [state.lengths[row] for row in rows]
-        return KvState(state.keys[:, rows], state.values[:, rows], lengths)
+        return KvState(state.keys[:, rows], state.values[:, rows], [state.lengths[row] for row in rows])
 
     def step(self, state: KvState, tokens: Tensor, lora_scale: float) -> tuple[KvState, Tensor]:
         state.make_room(max(state.lengths) + 1)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from salmonn_core.config import LettersConfig
+from salmonn_core.paths import collapsed
 
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"  # classes 1 and on; class 0 is the blank
 CLASSES = 1 + len(LETTERS)
@@ -101,5 +102,9 @@ def as_classes(text: str) -> list[int]:
 
 def likeliest(log_probs: Tensor) -> str:
     """The text of the best class of each frame, (frames, CLASSES): repeats merged, blanks dropped."""
-    best = log_probs.argmax(dim=-1).unique_consecutive().tolist()
-    return " ".join("".join(LETTERS[class_ - 1] for class_ in best if class_).split())
+    return " ".join(as_text(log_probs.argmax(dim=-1)).split())
+
+
+def as_text(best: Tensor) -> str:
+    """The same of the best classes themselves, (frames,), with every space."""
+    return "".join(LETTERS[class_ - 1] for class_ in collapsed(best))

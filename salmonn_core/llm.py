@@ -106,7 +106,7 @@ class PeftLlm:
         return cast(Tensor, self._table(ids.to(self.device)))
 
     def pick(self, state: PeftState, rows: list[int]) -> PeftState:
-        return state if rows == list(range(len(state.mask))) else state.keep(rows)
+        return state.keep(rows)
 
     def set_lora_scale(self, scale: float) -> None:
         """The test-time discount (paper, section 4.3): the trained strength times `scale`."""

@@ -284,17 +284,16 @@ class Salmonn:
         read has the transcript alone (`salmonn_core.spotting`).
         """
         said = {name: [as_said(phrase) for phrase in allowed] for name, allowed in phrases.items()}
-        flat = [phrase for allowed in said.values() for phrase in allowed]
-        texts, reads = [self.transcript(audio, lora_scale, cancelled)], []
+        texts, read = [self.transcript(audio, lora_scale, cancelled)], None
         if self.reader is not None:
             with torch.inference_mode():
                 log_probs = self.reader(audio.spoken)
             texts.append(self.tokenizer.decode(self.reader.likeliest(log_probs)))
-            spelled = [self._words.phrase(self.ids(f" {phrase}").tolist()) for phrase in flat]
-            reads.append(Read(log_probs.cpu().numpy(), spelled))
+            ids = [self.ids(f" {phrase}").tolist() for allowed in said.values() for phrase in allowed]
+            read = Read(log_probs.cpu().numpy(), [self._words.phrase(each) for each in ids])
         if audio.letters is not None:
             texts.append(likeliest(audio.letters))
-        found = spot(said, reads, texts)
+        found = spot(said, read, texts)
         return {name: index if index is None else phrases[name][index] for name, index in found.items()}
 
     @cached_property

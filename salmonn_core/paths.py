@@ -73,6 +73,11 @@ def nothing_read(log_probs: Tensor) -> Paths:
     return Paths(impossible, log_probs[:, :1].cumsum(dim=0), 0.0, torch.tensor([-1]))
 
 
+def collapsed(best: Tensor) -> list[int]:
+    """What the likeliest class of each frame, (frames,), reads as: repeats merged, blanks dropped."""
+    return [class_ for class_ in best.unique_consecutive().tolist() if class_]
+
+
 def _shifted(values: Tensor, first: float) -> Tensor:
     """Each row one frame later."""
     return torch.cat((torch.full_like(values[:1], first), values[:-1]))

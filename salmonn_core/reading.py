@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salmonn_core.letters import LETTERS
-from salmonn_core.paths import nothing_read
+from salmonn_core.letters import as_text
+from salmonn_core.paths import collapsed, nothing_read
 from salmonn_core.spelling import LetterSpelling, Spelling
 
 # Log-probability of what cannot be read at all: a name that the reader never learned can still be written.
@@ -60,8 +60,7 @@ class Reader(nn.Module):
 
     def likeliest(self, log_probs: Tensor) -> list[int]:
         """The same of what the reader gave for the clip, (length, 1 + classes)."""
-        best = log_probs.argmax(dim=-1).tolist()
-        return [self.tokens[c - 1] for i, c in enumerate(best) if c and (i == 0 or best[i - 1] != c)]
+        return [self.tokens[class_ - 1] for class_ in collapsed(log_probs.argmax(dim=-1))]
 
 
 class Reading:
@@ -146,8 +145,7 @@ class LetterReading(Reading):
     def worth_trying(self) -> Tensor:
         """The tokens that begin what is likeliest to come next."""
         _, front, _ = self._here
-        ahead = self._best[front + 1 :].unique_consecutive()[: 3 * AHEAD]
-        text = "".join(LETTERS[class_ - 1] for class_ in ahead.tolist() if class_)
+        text = as_text(self._best[front + 1 :])
         # The first letter may be the last one of the answer, heard for longer.
         found = {
             token for begin in (text, text[1:], " " + text, text[1:].lstrip()) for token in self.spelling.begins(begin)

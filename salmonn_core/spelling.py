@@ -119,12 +119,12 @@ class LetterSpelling(Spelling):
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        texts = {id_: text.replace(SPACE, " ").lower() for text, id_ in tokenizer.get_vocab().items()}
+        known: dict[str, int] = tokenizer.get_vocab()
+        texts = {id_: text.replace(SPACE, " ").lower() for text, id_ in known.items()}
         plain = {id_: text for id_, text in texts.items() if SPOKEN.fullmatch(text)}
         inside = _table({id_: as_classes(text) for id_, text in plain.items()}, len(tokenizer), MOST_LETTERS)
         first = inside.clone()
         first[[id_ for id_, text in plain.items() if text.startswith(" ")]] = 0
-        known = tokenizer.get_vocab()
         self._tokens = {
             text: known[text.replace(" ", SPACE)] for text in plain.values() if text.replace(" ", SPACE) in known
         }

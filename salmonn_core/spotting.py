@@ -48,23 +48,18 @@ class _Searched(ABC):
 
 
 class Read(_Searched):
-    """Phrases in a reading of the clip: score is how much likelier a phrase is than a filler.
+    """Phrases in what the audio tokens read: score is how much likelier a phrase is than a filler.
 
     Args:
-        log_probs: what `Reader` or `Letters` gives for the clip, (length, 1 + classes).
+        log_probs: what `Reader` gives for the clip, (length, 1 + classes).
         phrases: the classes of each; where it cannot be spelled none, which is as good as one that was not heard.
-        worth: of each class of a phrase.
-        floor: of a class that was not heard at all.
     """
 
-    def __init__(
-        self, log_probs: np.ndarray, phrases: Sequence[Sequence[int]], worth: float = TOKEN, floor: float = FLOOR
-    ) -> None:
+    def __init__(self, log_probs: np.ndarray, phrases: Sequence[Sequence[int]]) -> None:
         best = log_probs.argmax(axis=1)
-        self._behind = np.maximum(log_probs - log_probs.max(axis=1, keepdims=True), floor)
-        self._unspelled = -worth
-        # A class of the likeliest reading begins here; a phrase that has it as its own wins what a filler would pay.
-        self._worth = worth * ((best != 0) & (best != np.concatenate(([0], best[:-1]))))
+        self._behind = np.maximum(log_probs - log_probs.max(axis=1, keepdims=True), FLOOR)
+        # A token of the likeliest reading begins here; a phrase that has it as its own wins what a filler would pay.
+        self._worth = TOKEN * ((best != 0) & (best != np.concatenate(([0], best[:-1]))))
         self._classes, self._lengths = padded([np.array(phrase, int) for phrase in phrases])
         super().__init__(len(phrases), len(log_probs))
 
@@ -89,7 +84,7 @@ class Read(_Searched):
             ended = token[each, last]
             better = (ended > found.score).nonzero()[0]
             found.put(better, Places(ended[better], began[better, last[better]], np.full(len(better), at + 1)))
-        found.score[lengths == 0] = self._unspelled
+        found.score[lengths == 0] = -TOKEN
         return found
 
 
@@ -104,14 +99,14 @@ class Written(_Searched):
         return best_places(self._phrases[rows], self._lengths[rows], self._text, self._taken)
 
 
-def spot(groups: Mapping[str, Sequence[str]], reads: Sequence[Read], texts: Sequence[str]) -> dict[str, int | None]:
+def spot(groups: Mapping[str, Sequence[str]], read: Read | None, texts: Sequence[str]) -> dict[str, int | None]:
     """Which phrase of each group was said, by its place in the group; None where none was.
 
     The likeliest is taken first, and what it consists of belongs to no other phrase.
 
     Args:
         groups: phrases by name, as they are said (`salmonn_core.likeness.as_said`).
-        reads: of all the phrases, in the order of the groups; none of a model that cannot be read.
+        read: of all the phrases, in the order of the groups; None for a model that cannot be read.
         texts: what was written down of the clip, once or several times; the best counts.
     """
     found: dict[str, int | None] = dict.fromkeys(groups)
@@ -126,7 +121,7 @@ def spot(groups: Mapping[str, Sequence[str]], reads: Sequence[Read], texts: Sequ
     free = enough > 0
     while free.any():
         gain = LETTER * (np.max([text.places.score for text in written], axis=0) - enough) - least
-        gain = np.where(free, gain + sum(read.places.score for read in reads), -np.inf)
+        gain = np.where(free, gain + (read.places.score if read else 0.0), -np.inf)
         best = int(gain.argmax())
         if gain[best] <= 0:
             break
@@ -135,9 +130,8 @@ def spot(groups: Mapping[str, Sequence[str]], reads: Sequence[Read], texts: Sequ
         for text in written:
             if text.places.score[best] > enough[best]:
                 text.take(best)
-        for read in reads:
-            if read.places.score[best] > 0:
-                read.take(best)
+        if read and read.places.score[best] > 0:
+            read.take(best)
     return found
 
 

@@ -95,8 +95,6 @@ class StaticLlama(PeftLlm):
         return state, self._step_at(slot, lora_scale)().clone()
 
     def pick(self, state: PeftState, rows: list[int]) -> PeftState:
-        if rows == [0] and len(state.mask) == 1:
-            return state
         if state is self._owner:
             self._give_back()
         return super().pick(state, rows)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from salmonn_core.beams import Search
-from salmonn_core.decode import Choice, GenerationOptions, generate_batch, pieces, search_batch
+from salmonn_core.decode import Choice, GenerationOptions, generate_batch, pieces, search_batch, search_for
 from salmonn_core.model import Asked, Open, for_words
 from salmonn_core.prompts import WORDS_HERE
 
@@ -22,33 +22,25 @@ def stream_many(model: Salmonn, asked: Sequence[Asked]) -> list[list[str]]:
     _write_down(model, asked)
     answers: list[list[str]] = [[] for _ in asked]
     # Fresh windows share the prefix of the text; one that was asked about before has its own.
-    groups: dict[tuple[float, int, bool], list[tuple[int, Open]]] = {}
+    groups: dict[tuple[float, int, bool], list[tuple[int, Open, Search | None]]] = {}
     for row, each in enumerate(asked):
         opened = model.open(each)
         if isinstance(opened, str):
             answers[row] = [opened]
+            continue
+        search = search_for(opened.options, model.tokenizer, opened.guide)
+        key = (each.options.lora_scale, id(opened.ready.prefix), search is not None)
+        groups.setdefault(key, []).append((row, opened, search))
+    for (lora_scale, _, _), group in groups.items():
+        prompts, prefix = [opened.ready.rest for _, opened, _ in group], group[0][1].ready.prefix
+        if searches := [search for _, _, search in group if search]:
+            found = search_batch(model.llm, prompts, searches, lora_scale, prefix)
         else:
-            searched = opened.guide is not None and opened.options.is_plain
-            key = (each.options.lora_scale, id(opened.ready.prefix), searched)
-            groups.setdefault(key, []).append((row, opened))
-    for (lora_scale, _, searched), group in groups.items():
-        found = (_searched if searched else _chosen)(model, [opened for _, opened in group], lora_scale)
-        for (row, _), ids in zip(group, found, strict=True):
+            choices = [Choice(opened.options, model.tokenizer, opened.guide) for _, opened, _ in group]
+            found = generate_batch(model.llm, prompts, choices, lora_scale, prefix)
+        for (row, _, _), ids in zip(group, found, strict=True):
             answers[row] = list(pieces(model.tokenizer, iter(ids)))
     return answers
-
-
-def _chosen(model: Salmonn, group: Sequence[Open], lora_scale: float) -> list[list[int]]:
-    prompts = [opened.ready.rest for opened in group]
-    choices = [Choice(opened.options, model.tokenizer, opened.guide) for opened in group]
-    return generate_batch(model.llm, prompts, choices, lora_scale, group[0].ready.prefix)
-
-
-def _searched(model: Salmonn, group: Sequence[Open], lora_scale: float) -> list[list[int]]:
-    prompts = [opened.ready.rest for opened in group]
-    end = model.tokenizer.eos_token_id
-    searches = [Search(opened.guide, end, opened.options.max_new_tokens) for opened in group if opened.guide]
-    return search_batch(model.llm, prompts, searches, lora_scale, group[0].ready.prefix)
 
 
 def _write_down(model: Salmonn, asked: Sequence[Asked]) -> None:

@@ -115,8 +115,8 @@ def classes(phrase: str) -> list[int]:
 
 def spotted(groups: dict[str, list[str]], text: str, clip: str = "") -> dict[str, str | None]:
     said = [phrase for allowed in groups.values() for phrase in allowed]
-    reads = [Read(reading(clip), [classes(phrase) for phrase in said])] if clip else []
-    found = spot(groups, reads, [text])
+    read = Read(reading(clip), [classes(phrase) for phrase in said]) if clip else None
+    found = spot(groups, read, [text])
     return {name: index if index is None else groups[name][index] for name, index in found.items()}
 
 
@@ -150,5 +150,5 @@ def test_what_was_written_wrongly_is_found_in_what_was_read():
 
 def test_what_the_reader_never_learned_is_found_by_its_letters():
     groups = {"drink": ["espresso", "cappuccino"]}
-    found = spot(groups, [Read(reading("--t-o-q-w"), [[], []])], ["i would like an espreso please"])
+    found = spot(groups, Read(reading("--t-o-q-w"), [[], []]), ["i would like an espreso please"])
     assert found == {"drink": 0}

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from salmonn_core.letters import CLASS_OF, TOGETHER, Letters, as_classes, likeliest
 from salmonn_core.loading import part
 from salmonn_core.namer import Names
+from salmonn_core.training.checkpoints import newest
 from salmonn_core.training.config import TrainConfig
 from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_LETTERS, Pair, masked
 from salmonn_core.training.tasks import Example
@@ -69,10 +71,8 @@ class LetterTrainee(nn.Module):
         if self.training and self.masking:
             clips = [masked(clip, self.masking) for clip in clips]
         lengths = torch.tensor([len(clip) for clip in clips])
-        targets, sizes = (
-            torch.tensor([c for ids, _ in spelled for c in ids]),
-            torch.tensor([len(i) for i, _ in spelled]),
-        )
+        targets = torch.tensor([class_ for ids, _ in spelled for class_ in ids])
+        sizes = torch.tensor([len(ids) for ids, _ in spelled])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             first, last = self.letters.read_twice(even(clips), lengths.to(self.device))
         half, end = (
@@ -132,10 +132,6 @@ def even(clips: list[Tensor]) -> Tensor:
 
 def build(config: TrainConfig) -> LetterTrainee:
     """New, or as the checkpoint that the config names left it."""
-    from safetensors.torch import load_file
-
-    from salmonn_core.training.checkpoints import newest
-
     letters, bf16 = Letters(TINY_LETTERS, SPEECH_WIDTH), config.precision == "bf16"
     trainee = LetterTrainee(letters, config.masking, bf16, config.variety)
     if config.start:

@@ -1,36 +1,44 @@
-"""Greedy decoding on a GPU at the speed of its memory: one step of fixed shapes, recorded once and replayed.
+"""A single sequence on a GPU at the speed of its memory: passes of fixed shapes, recorded once and replayed.
 
-A token of a large LLM costs what its weights cost to read; launching a thousand kernels from Python costs more.
-So one sequence's keys and values stand in buffers that never move, and the step over them is captured as a CUDA graph.
-Prompts, and batches, go through `PeftLlm` as they are. On a CPU the same step runs uncaptured, which is how
-its numbers are tested.
+A token of a large LLM costs what its weights cost to read; launching a thousand kernels from Python costs more, for
+a token and for a prompt. So one sequence's keys and values stand in buffers that never move, and passes over them
+are captured as CUDA graphs: one for a token, by the kernels of `salmonn_core.fused` where they can, and one for
+each rounded length of a prompt. Batches and long prompts go through `PeftLlm` as they are. On a CPU the same passes run
+uncaptured, which is how their numbers are tested.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
+from weakref import ref
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import DynamicCache
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from salmonn_core.fused import Fused, can_fuse
 from salmonn_core.llm import PeftLlm, PeftState
 
 ROOM = 512  # positions by which the buffers grow
 WARM_UPS = 3  # before a capture, as torch asks
-KEPT_GRAPHS = 4  # LoRA scales that stay recorded
+KEPT_GRAPHS = 12  # lengths at LoRA scales that stay recorded
+ROUNDED = 32  # a prompt is read as if it were as long as the next multiple
+LONGEST = 256  # longer prompts are bound by arithmetic, which no graph saves
 
 
 class Slot:
-    """Buffers of one sequence and the step over them.
+    """Buffers of one sequence and the passes over them.
 
     Attributes:
         keys, values: for each layer (1, kv heads, room, head_dim).
         token: (1,) the id to append.
-        at: (1,) its position.
+        at: (1,) its position, or that of a prompt's first embedding.
+        last: (1,) which embedding of a prompt is its last, so that those behind it are padding.
     """
 
     def __init__(self, llm: Any, room: int) -> None:
@@ -41,39 +49,84 @@ class Slot:
         shape = (1, config.num_key_value_heads, room, head_dim)
         self.keys = [weight.new_zeros(shape) for _ in llm.model.layers]
         self.values = [weight.new_zeros(shape) for _ in llm.model.layers]
-        self.token = torch.zeros(1, dtype=torch.long, device=weight.device)
-        self.at = torch.zeros(1, dtype=torch.long, device=weight.device)
+        self.token, self.at, self.last = (torch.zeros(1, dtype=torch.long, device=weight.device) for _ in range(3))
         self._places = torch.arange(room, device=weight.device)
         self._head_dim = head_dim
+        self._prompts: dict[int, Tensor] = {}
+
+    def prompt(self, rounded: int) -> Tensor:
+        """(rounded, width): where the embeddings of a prompt of that rounded length are written."""
+        if rounded not in self._prompts:
+            width = self._llm.config.hidden_size
+            self._prompts[rounded] = self.keys[0].new_zeros(rounded, width)
+        return self._prompts[rounded]
 
     def step(self) -> Tensor:
         """Append `token` at `at`: logits (1, vocabulary) float32. Nothing here depends on a value, only on shapes."""
+        return self._pass(self._llm.model.embed_tokens(self.token)[None], self.at)
+
+    def read(self, rounded: int) -> Tensor:
+        """Append the embeddings in `prompt`, of which those after `last` are overwritten by what comes next."""
+        positions = self.at + self._places[:rounded]
+        return self._pass(self.prompt(rounded)[None], positions, self.last)
+
+    def _pass(self, x: Tensor, positions: Tensor, last: Tensor | None = None) -> Tensor:
         model = self._llm.model
-        x = model.embed_tokens(self.token)[None]
-        rotation = model.rotary_emb(x, self.at[None])
-        seen = (self._places <= self.at)[None, None, None]
+        rotation = model.rotary_emb(x, positions[None])
+        seen = (self._places[None] <= positions[:, None])[None, None]
         for layer, keys, values in zip(model.layers, self.keys, self.values, strict=True):
-            x = x + self._attend(layer.self_attn, layer.input_layernorm(x), rotation, keys, values, seen)
+            x = x + self._attend(layer.self_attn, layer.input_layernorm(x), rotation, keys, values, positions, seen)
             x = x + layer.mlp(layer.post_attention_layernorm(x))
-        return cast(Tensor, self._llm.lm_head(model.norm(x))[0].float())
+        wanted = x[0] if last is None else x[0].index_select(0, last)
+        return cast(Tensor, self._llm.lm_head(model.norm(wanted)).float())
 
     def _attend(
-        self, attention: Any, x: Tensor, rotation: tuple[Tensor, Tensor], keys: Tensor, values: Tensor, seen: Tensor
+        self,
+        attention: Any,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        keys: Tensor,
+        values: Tensor,
+        positions: Tensor,
+        seen: Tensor,
     ) -> Tensor:
-        """One position, (1, 1, width), over the buffers."""
+        """Some positions, (1, positions, width), over the buffers."""
         q, k, v = (
-            project(x).view(1, 1, -1, self._head_dim).transpose(1, 2)
+            project(x).view(1, len(positions), -1, self._head_dim).transpose(1, 2)
             for project in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
         q, k = apply_rotary_pos_emb(q, k, *rotation)
-        keys.index_copy_(2, self.at, k)
-        values.index_copy_(2, self.at, v)
+        keys.index_copy_(2, positions, k)
+        values.index_copy_(2, positions, v)
         heard = F.scaled_dot_product_attention(q, keys, values, attn_mask=seen, enable_gqa=True)
-        return cast(Tensor, attention.o_proj(heard.transpose(1, 2).reshape(1, 1, -1)))
+        return cast(Tensor, attention.o_proj(heard.transpose(1, 2).reshape(1, len(positions), -1)))
+
+
+@dataclass
+class SlotState(PeftState):
+    """A sequence that may stand in the slot: its cache is brought up to date when somebody wants it."""
+
+    engine: StaticLlama | None = None
+
+    def copy(self) -> PeftState:
+        self._settled()
+        return super().copy()
+
+    def keep(self, rows: list[int]) -> PeftState:
+        self._settled()
+        return super().keep(rows)
+
+    def cut(self, positions: int) -> PeftState:
+        part = self.engine.standing(self, positions) if self.engine is not None else None
+        return part if part is not None else super().cut(positions)
+
+    def _settled(self) -> None:
+        if self.engine is not None:
+            self.engine.settle(self)
 
 
 class StaticLlama(PeftLlm):
-    """`PeftLlm` for plain Llamas, whose step of a single sequence is recorded; a batch's is as before.
+    """`PeftLlm` for plain Llamas, whose passes over a single sequence are recorded; a batch's are as before.
 
     One slot serves whichever sequence is at its turn; the one that it is taken from goes on from its own cache.
     """
@@ -81,76 +134,118 @@ class StaticLlama(PeftLlm):
     def __init__(self, model: Any, trained_scale: float) -> None:
         super().__init__(model, trained_scale)
         self._slot: Slot | None = None
-        self._owner: PeftState | None = None
+        self._owner: Callable[[], PeftState | None] = lambda: None  # a weak reference: most answers are over by then
         self._used = 0  # positions of the owner that stand in the slot
-        self._steps: dict[float, Callable[[], Tensor]] = {}  # by LoRA scale, over the present slot
+        self._passes: dict[tuple[int, float], Callable[[], Tensor]] = {}  # by length and LoRA scale
+        base = model.get_base_model()
+        self._fused = Fused(base) if self.device.type == "cuda" and can_fuse(base) else None
+
+    def prefill(
+        self, prompts: list[Tensor], lora_scale: float, prefix: PeftState | None = None
+    ) -> tuple[PeftState, Tensor]:
+        rounded = ROUNDED * math.ceil(len(prompts[0]) / ROUNDED)
+        if len(prompts) > 1 or rounded > LONGEST:
+            if prefix is not None:
+                self.settle(prefix)
+            return super().prefill(prompts, lora_scale, prefix)
+        (prompt,) = prompts
+        before = 0 if prefix is None else prefix.mask.shape[1]
+        state = SlotState(DynamicCache(config=self.model.config), self._ones(before), engine=self)
+        slot = self._take(state, rounded, prefix)
+        slot.prompt(rounded)[: len(prompt)].copy_(prompt)
+        slot.at.fill_(before)
+        slot.last.fill_(len(prompt) - 1)
+        self._used = before + len(prompt)
+        return state, self._pass(rounded, lora_scale)().clone()
 
     def step(self, state: PeftState, tokens: Tensor, lora_scale: float) -> tuple[PeftState, Tensor]:
         if len(tokens) > 1 or state.padded:
             return super().step(state, tokens, lora_scale)
-        slot = self._take(state)
+        slot = self._take(state, 1)
         slot.token.copy_(tokens)
         slot.at.fill_(self._used)
         self._used += 1
-        return state, self._step_at(slot, lora_scale)().clone()
+        return state, self._pass(1, lora_scale)().clone()
 
     def pick(self, state: PeftState, rows: list[int]) -> PeftState:
-        if state is self._owner:
-            self._give_back()
+        self.settle(state)
         return super().pick(state, rows)
 
-    def _take(self, state: PeftState) -> Slot:
-        """The slot with a sequence in it and room for one more position."""
-        if state is not self._owner:
+    def settle(self, state: PeftState) -> None:
+        """Bring a sequence's own cache up to date, if it stands in the slot, and let it go."""
+        if state is self._owner():
             self._give_back()
-            self._owner, self._used = state, state.mask.shape[1]
-        elif self._slot is not None and self._used < self._slot.room:
+
+    def standing(self, state: PeftState, positions: int) -> PeftState | None:
+        """The first positions of a sequence that stands in the slot; None for one that does not."""
+        if state is not self._owner() or self._slot is None:
+            return None
+        cache = DynamicCache(config=self.model.config)
+        for index, (keys, values) in enumerate(zip(self._slot.keys, self._slot.values, strict=True)):
+            cache.update(keys[:, :, :positions].clone(), values[:, :, :positions].clone(), index)
+        return PeftState(cache, self._ones(positions))
+
+    def _ones(self, positions: int) -> Tensor:
+        return torch.ones(1, positions, dtype=torch.long, device=self.device)
+
+    def _take(self, state: PeftState, more: int, prefix: PeftState | None = None) -> Slot:
+        """The slot with a sequence in it, or the one that it is to begin with, and room for more positions."""
+        if state is not self._owner():
+            self._give_back()
+            self._owner, self._used = ref(state), state.mask.shape[1]
+        elif self._slot is not None and self._used + more <= self._slot.room:
             return self._slot
         else:
             self._write_back()
-        if self._slot is None or self._used >= self._slot.room:
+        if self._slot is None or self._used + more > self._slot.room:
             self._slot = None  # frees the old buffers before the new ones are made
-            self._steps.clear()
-            self._slot = Slot(self.model.get_base_model(), ROOM * math.ceil((self._used + 1) / ROOM))
-        for layer, keys, values in zip(state.cache.layers, self._slot.keys, self._slot.values, strict=True):
-            keys[:, :, : self._used].copy_(layer.keys)
-            values[:, :, : self._used].copy_(layer.values)
+            self._passes.clear()
+            self._slot = Slot(self.model.get_base_model(), ROOM * math.ceil((self._used + more) / ROOM))
+        source = prefix or state
+        if self._used:
+            for layer, keys, values in zip(source.cache.layers, self._slot.keys, self._slot.values, strict=True):
+                keys[:, :, : self._used].copy_(layer.keys)
+                values[:, :, : self._used].copy_(layer.values)
         return self._slot
 
     def _write_back(self) -> None:
         """Give the owner's own cache what was appended in the slot."""
-        assert self._owner is not None
-        assert self._slot is not None
-        for layer, keys, values in zip(self._owner.cache.layers, self._slot.keys, self._slot.values, strict=True):
-            layer.keys, layer.values = keys[:, :, : self._used].clone(), values[:, :, : self._used].clone()
-        self._owner.mask = self._owner.mask.new_ones(1, self._used)
+        owner = self._owner()
+        if owner is not None and (part := self.standing(owner, self._used)) is not None:
+            owner.cache, owner.mask = part.cache, part.mask
 
     def _give_back(self) -> None:
-        """Another sequence needs the slot: an answer that was not over goes on from its own cache later."""
-        if self._owner is not None and self._slot is not None:
-            self._write_back()
-        self._owner = None
+        """Another sequence needs the slot: an answer that is not over goes on from its own cache later."""
+        self._write_back()
+        self._owner = lambda: None
 
-    def _step_at(self, slot: Slot, lora_scale: float) -> Callable[[], Tensor]:
-        if lora_scale not in self._steps:
-            if len(self._steps) == KEPT_GRAPHS:
-                self._steps.pop(next(iter(self._steps)))
+    def _pass(self, length: int, lora_scale: float) -> Callable[[], Tensor]:
+        """The pass over the present slot that appends so many positions."""
+        key = length, lora_scale
+        if key not in self._passes:
+            if len(self._passes) == KEPT_GRAPHS:
+                self._passes.pop(next(iter(self._passes)))
             self.set_lora_scale(lora_scale)
-            self._steps[lora_scale] = (
-                recorded(slot.step) if self.device.type == "cuda" else self._live(slot, lora_scale)
-            )
-        return self._steps[lora_scale]
+            run = self._unrecorded(length, lora_scale)
+            self._passes[key] = recorded(run) if self.device.type == "cuda" else run
+        return self._passes[key]
 
-    def _live(self, slot: Slot, lora_scale: float) -> Callable[[], Tensor]:
+    def _unrecorded(self, length: int, lora_scale: float) -> Callable[[], Tensor]:
+        assert self._slot is not None
+        slot, fused = self._slot, self._fused
+        if length == 1 and fused is not None:
+            strength = self._trained_scale * lora_scale
+            return lambda: fused.step(slot.token, slot.at, slot.keys, slot.values, strength)
+
         def run() -> Tensor:
             self.set_lora_scale(lora_scale)
-            return slot.step()
+            return slot.step() if length == 1 else slot.read(length)
 
         return run
 
 
 def recorded(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """A step as a CUDA graph; what it returns is overwritten by the next call."""
+    """A pass as a CUDA graph; what it returns is overwritten by the next call."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

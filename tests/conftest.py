@@ -22,6 +22,9 @@ from assistant.turns import Turns
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 
+# Read when Triton is imported, which torch may do long before a test asks: there is no GPU here to compile for.
+os.environ["TRITON_INTERPRET"] = "1"
+
 
 class _Loggers(dict[str, Any]):
     """pytest's `catching_logs` walks over all loggers while a thread of the test before may still import a module

@@ -1,0 +1,154 @@
+"""One decoding step of a plain Llama as a few kernels a layer (`salmonn_core.kernels`)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from importlib.util import find_spec
+from os import environ
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ATTENTION = ("q_proj", "k_proj", "v_proj")
+# Of a matrix a program: swept on an H200 (docs/benchmarks.md), of those whose columns no usual width leaves idle.
+ROWS, BLOCK, WARPS = 4, 512, 4
+SEEN_BLOCK = 64  # positions that attention takes at a time
+
+
+def can_fuse(llm: Any) -> bool:
+    """Whether a LlamaForCausalLM, its projections perhaps peft's, can be run by the kernels here.
+
+    They need Triton and the C compiler it calls, plain matrices in half precision, and a LoRA on nothing but queries,
+    keys and values.
+    """
+    if find_spec("triton") is None or not (environ.get("CC") or shutil.which("cc") or shutil.which("gcc")):
+        return False
+    layer = llm.model.layers[0]
+    others = (layer.self_attn.o_proj, layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj, llm.lm_head)
+    dim = layer.self_attn.head_dim
+    plain = all(type(module) is nn.Linear for module in others)
+    return plain and others[0].weight.dtype in (torch.bfloat16, torch.float16) and dim & (dim - 1) == 0
+
+
+class FusedLayer:
+    """The matrices of one layer as the kernels read them.
+
+    Queries, keys, values and the LoRA's inner matrices stand in one matrix, which the layer's own modules share from
+    then on: nothing is kept twice.
+    """
+
+    def __init__(self, layer: Any, rank: int) -> None:
+        attention = layer.self_attn
+        self.heads_in, self.after = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
+        self.out, self.gate = attention.o_proj.weight, layer.mlp.gate_proj.weight
+        self.up, self.down = layer.mlp.up_proj.weight, layer.mlp.down_proj.weight
+        projections = [getattr(attention, name) for name in ATTENTION]
+        bases = [getattr(projection, "base_layer", projection) for projection in projections]
+        inner, outer = zip(*(_lora(p, b.weight, rank) for p, b in zip(projections, bases, strict=True)), strict=True)
+        self.lora = torch.cat(outer)
+        self.inward = torch.cat([*(base.weight.data for base in bases), *inner])
+        at = 0
+        for base in bases:
+            rows = len(base.weight)
+            base.weight.data = self.inward[at : at + rows]
+            at += rows
+
+
+def _lora(projection: Any, weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The two matrices of a projection's LoRA, padded to `rank`: (rank, width) and (rows, rank); zeros without one."""
+    inner, outer = weight.new_zeros(rank, weight.shape[1]), weight.new_zeros(weight.shape[0], rank)
+    if hasattr(projection, "lora_A"):
+        down, up = projection.lora_A["default"].weight, projection.lora_B["default"].weight
+        inner[: len(down)], outer[:, : len(down)] = down, up
+    return inner, outer
+
+
+class Fused:
+    """The step of one sequence, and what stands between its kernels."""
+
+    def __init__(self, llm: Any) -> None:
+        """Joins the model's matrices, which moves them: nothing may have been recorded over them before.
+
+        Args:
+            llm: transformers' LlamaForCausalLM for which `can_fuse`.
+        """
+        model, config = llm.model, llm.config
+        lora = [p for name in ATTENTION if hasattr(p := getattr(model.layers[0].self_attn, name), "lora_A")]
+        rank = max([16, *(1 << (p.r["default"] - 1).bit_length() for p in lora)])
+        self.layers = [FusedLayer(layer, rank) for layer in model.layers]
+        self.rank, self.eps = rank, config.rms_norm_eps
+        self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
+        self.dim = model.layers[0].self_attn.head_dim
+        self.table, self.last, self.head = model.embed_tokens.weight, model.norm.weight, llm.lm_head.weight
+        positions = torch.arange(config.max_position_embeddings, device=self.table.device)
+        angles = model.rotary_emb.inv_freq.float()[None] * positions[:, None]
+        stretch = model.rotary_emb.attention_scaling
+        self.cosine, self.sine = (angles.cos() * stretch).contiguous(), (angles.sin() * stretch).contiguous()
+        new = self.table.new_empty
+        self._projected = new(len(self.layers[0].inward), dtype=torch.float32)
+        self._query, self._heard = new(self.heads * self.dim), new(self.heads * self.dim)
+        self._inner, self._logits = new(len(self.layers[0].gate)), new(len(self.head), dtype=torch.float32)
+
+    def step(
+        self, token: Tensor, at: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], strength: float
+    ) -> Tensor:
+        """Append a token.
+
+        Args:
+            token, at: (1,) its id and position, on the device.
+            keys, values: of each layer (1, kv heads, room, head_dim), written at `at`.
+            strength: what the LoRA's product is multiplied by.
+
+        Returns:
+            logits (1, vocabulary) float32, overwritten by the next step.
+        """
+        from salmonn_core.kernels import attend, place
+
+        room = keys[0].shape[2]
+        x = self.table.index_select(0, token)[0]
+        for layer, k, v in zip(self.layers, keys, values, strict=True):
+            self._product(x, layer.inward, self._projected, norm=layer.heads_in)
+            place[(self.heads + 2 * self.groups,)](
+                *(self._projected, layer.lora, self.cosine, self.sine, at, self._query, k, v, strength, room),
+                HEADS=self.heads,
+                GROUPS=self.groups,
+                HALF=self.dim // 2,
+                RANK=self.rank,
+            )
+            attend[(self.heads,)](
+                *(self._query, k, v, at, self._heard, self.dim**-0.5),
+                ROOM=room,
+                SHARED=self.heads // self.groups,
+                DIM=self.dim,
+                BLOCK=SEEN_BLOCK,
+            )
+            self._product(self._heard, layer.out, x, added=True)
+            self._product(x, layer.gate, self._inner, norm=layer.after, other=layer.up)
+            self._product(self._inner, layer.down, x, added=True)
+        self._product(x, self.head, self._logits, norm=self.last)
+        return self._logits[None]
+
+    def _product(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        out: Tensor,
+        norm: Tensor | None = None,
+        other: Tensor | None = None,
+        added: bool = False,
+    ) -> None:
+        from salmonn_core.kernels import product
+
+        rows, width = weight.shape
+        product[(-(-rows // ROWS),)](
+            *(x, x if norm is None else norm, weight, weight if other is None else other, out, rows, self.eps),
+            WIDTH=width,
+            NORM=norm is not None,
+            GATED=other is not None,
+            ADDED=added,
+            ROWS=ROWS,
+            BLOCK=BLOCK,
+            num_warps=WARPS,
+        )

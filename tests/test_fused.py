@@ -1,0 +1,79 @@
+"""The kernels of one decoding step, in Triton's interpreter: the same logits as the model that they take apart."""
+
+import importlib.util
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from salmonn_core.config import LoraConfig
+from salmonn_core.fused import Fused, can_fuse
+from salmonn_core.llm import PeftLlm
+from salmonn_core.loading import with_lora
+
+SIZES = {"hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2, "num_attention_heads": 4}
+ROOM, BEFORE = 128, 70
+triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="the kernels need Triton: Linux only")
+
+
+def llama(targets=("q_proj", "v_proj"), **changed):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=256, head_dim=16, initializer_range=0.1, **{"num_key_value_heads": 2} | changed | SIZES
+    )
+    model = with_lora(LlamaForCausalLM(config).eval(), LoraConfig(rank=4, alpha=8, targets=targets))
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = torch.randn_like(parameter) * 0.1
+        if "norm" in name:
+            parameter.data = torch.rand_like(parameter) + 0.5
+    return model.requires_grad_(False)
+
+
+def buffers(model):
+    shape = (1, model.config.num_key_value_heads, ROOM, 16)
+    return [torch.zeros(shape) for _ in range(2)], [torch.zeros(shape) for _ in range(2)]
+
+
+@triton
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("groups", "targets"), [(1, ("k_proj",)), (2, ("q_proj", "v_proj")), (4, ("q_proj", "v_proj"))]
+)
+def test_the_kernels_give_the_logits_of_the_model(monkeypatch, groups, targets):
+    monkeypatch.setattr("salmonn_core.fused.ROWS", 32)  # the interpreter takes as long as there are programs
+    monkeypatch.setattr("salmonn_core.fused.BLOCK", 64)
+    model = llama(targets, num_key_value_heads=groups)
+    reference = PeftLlm(model, 2.0)
+    state, _ = reference.prefill([torch.randn(BEFORE, 96)], 0.5)
+    keys, values = buffers(model)
+    for layer, k, v in zip(state.cache.layers, keys, values, strict=True):
+        k[:, :, :BEFORE], v[:, :, :BEFORE] = layer.keys, layer.values
+    fused = Fused(model.get_base_model())
+    for at, token in enumerate((5, 9), start=BEFORE):
+        state, wanted = reference.step(state, torch.tensor([token]), 0.5)
+        logits = fused.step(torch.tensor([token]), torch.tensor([at]), keys, values, 2.0 * 0.5)
+        torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_a_model_whose_matrices_were_joined_says_what_it_said():
+    model = llama()
+    prompt = torch.randn(9, 96)
+    before = PeftLlm(model, 2.0).logits(prompt, 1.0)
+    Fused(model.get_base_model())
+    assert torch.equal(before, PeftLlm(model, 2.0).logits(prompt, 1.0))
+
+
+@triton
+def test_only_plain_models_in_half_precision_are_run_by_the_kernels(monkeypatch):
+    monkeypatch.setenv("CC", "cc")
+    assert can_fuse(llama().bfloat16().get_base_model())
+    assert not can_fuse(llama().get_base_model())
+    assert not can_fuse(llama(("q_proj", "down_proj")).bfloat16().get_base_model())
+
+
+def test_without_a_compiler_the_kernels_are_left_alone(monkeypatch):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert not can_fuse(llama().bfloat16().get_base_model())

@@ -32,7 +32,7 @@ def along(model: Salmonn, waves: Sequence[np.ndarray], instruction: str, answers
     rows = []
     for wave, answer in zip(waves, answers, strict=True):
         ready = model.prompt(instruction, model.encode(wave))
-        state, logits = model.llm.prefill([ready.rest], 1.0, ready.prefix)
+        state, logits = model.llm.prefill([ready.rest], 1.0, [ready.prefix])
         rows.append(logits)
         for token in model.ids(answer):
             state, logits = model.llm.step(state, token[None], 1.0)

@@ -96,17 +96,34 @@ def follow(
     Args:
         state, logits: what the LLM gave for the prompts of the searches.
     """
+    places = list(range(len(searches)))  # the row of each beginning in the batch
     while True:
-        rows, tokens, begin = [], [], 0
+        sources, tokens, begin = [], [], 0
         for search in searches:
-            there = len(search.live)
-            came_from = search.grow(logits[begin : begin + there]) if there else []
-            rows += [begin + row for row in came_from]
+            there = places[begin : begin + len(search.live)]
+            came_from = search.grow(logits[there]) if there else []
+            sources += [there[row] for row in came_from]
             tokens += [beginning.ids[-1] for beginning in search.live]
-            begin += there
+            begin += len(there)
         yield
-        if not rows or cancelled():
+        if not sources or cancelled():
             return
+        places = settled_rows(sources)
+        rows, fed = [0] * len(sources), [0] * len(sources)
+        for place, source, token in zip(places, sources, tokens, strict=True):
+            rows[place], fed[place] = source, token
         if rows != list(range(begin)):
             state = llm.pick(state, rows)
-        state, logits = llm.step(state, torch.tensor(tokens), lora_scale)
+        state, logits = llm.step(state, torch.tensor(fed), lora_scale)
+
+
+def settled_rows(sources: Sequence[int]) -> list[int]:
+    """New rows for beginnings that come from these, none twice, so that as many as can stay where they are."""
+    taken: set[int] = set()
+    stays = []
+    for source in sources:
+        stays.append(source < len(sources) and source not in taken)
+        if stays[-1]:
+            taken.add(source)
+    free = (row for row in range(len(sources)) if row not in taken)
+    return [source if stay else next(free) for source, stay in zip(sources, stays, strict=True)]

@@ -166,7 +166,7 @@ def generate(
     ids: list[int] = []
     if cancelled():
         return
-    state, logits = llm.prefill([prompt], options.lora_scale, prefix)
+    state, logits = llm.prefill([prompt], options.lora_scale, [prefix])
     after_prompt(state)
     if search := search_for(options, tokenizer, guide):
         told = 0
@@ -192,7 +192,8 @@ def generate_batch(
     prompts: list[Tensor],
     choices: Sequence[Choice],
     lora_scale: float = 1.0,
-    prefix: State | None = None,
+    prefixes: Sequence[State | None] = (),
+    after_prompts: Callable[[State], None] = lambda _: None,
 ) -> list[list[int]]:
     """Token ids of several answers at once, each what `generate` gives alone.
 
@@ -201,10 +202,13 @@ def generate_batch(
 
     Args:
         choices: how each answer chooses its tokens, and how many it may have.
+        prefixes: the state of what stands before each prompt; without any nothing does.
+        after_prompts: given the state when the prompts are read.
     """
     answers: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
-    state, logits = llm.prefill(prompts, lora_scale, prefix)
+    state, logits = llm.prefill(prompts, lora_scale, prefixes)
+    after_prompts(state)
     while True:
         chosen = [choices[row](logits[at], answers[row]) for at, row in enumerate(rows)]
         going = []
@@ -231,10 +235,16 @@ def search_for(options: GenerationOptions, tokenizer: Tokenizer, guide: Guide | 
 
 @torch.inference_mode()
 def search_batch(
-    llm: Llm, prompts: list[Tensor], searches: Sequence[Search], lora_scale: float = 1.0, prefix: State | None = None
+    llm: Llm,
+    prompts: list[Tensor],
+    searches: Sequence[Search],
+    lora_scale: float = 1.0,
+    prefixes: Sequence[State | None] = (),
+    after_prompts: Callable[[State], None] = lambda _: None,
 ) -> list[list[int]]:
     """As `generate_batch`, of answers that are searched for (`salmonn_core.beams`)."""
-    state, logits = llm.prefill(prompts, lora_scale, prefix)
+    state, logits = llm.prefill(prompts, lora_scale, prefixes)
+    after_prompts(state)
     for _ in follow(llm, state, logits, searches, lora_scale, lambda: False):
         pass
     return [search.settled() for search in searches]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -26,6 +27,7 @@ from salmonn_core.llm import PeftLlm
 KEPT_SCALES = 2  # LoRA scales that stay packed
 READ_TOGETHER = 512  # positions of several prompts; more than fit the processor's cache are slower, not faster
 GROWTH = 64  # positions by which a KV cache grows
+SPARE_ROWS = 4  # sequences for which it has room then, when one is followed in several ways
 
 
 @dataclass
@@ -33,7 +35,7 @@ class KvState:
     """Keys and values of some sequences, each from its own position 0 on.
 
     Attributes:
-        keys, values: (layers, sequences, kv heads, room, head_dim) float32.
+        keys, values: (layers, sequences or more, kv heads, room, head_dim) float32.
         lengths: positions used, by sequence.
     """
 
@@ -41,8 +43,12 @@ class KvState:
     values: Tensor
     lengths: list[int]
 
+    def one(self, row: int) -> KvState:
+        return self.part(range(row, row + 1))
+
     def cut(self, positions: int) -> KvState:
-        return KvState(self.keys[..., :positions, :].clone(), self.values[..., :positions, :].clone(), [positions])
+        keys, values = (each[:, :1, :, :positions].clone() for each in (self.keys, self.values))
+        return KvState(keys, values, [positions])
 
     def keep(self, rows: list[int]) -> KvState:
         for to, row in enumerate(rows):
@@ -95,29 +101,44 @@ class Int8Llama:
         return self._source.embed(ids).float()
 
     def prefill(
-        self, prompts: list[Tensor], lora_scale: float, prefix: KvState | None = None
+        self, prompts: list[Tensor], lora_scale: float, prefixes: Sequence[KvState | None] = ()
     ) -> tuple[KvState, Tensor]:
         """Positions of several prompts go through a matrix together; attention is each prompt's own."""
         packed = self._at(lora_scale).packed
-        base = prefix.lengths[0] if prefix else 0
-        state = self._new_state(len(prompts), base + max(len(prompt) for prompt in prompts) + 1)
-        if prefix is not None:
-            state.keys[..., :base, :] = prefix.keys[..., :base, :]
-            state.values[..., :base, :] = prefix.values[..., :base, :]
+        before = list(prefixes) or [None] * len(prompts)
+        bases = [prefix.lengths[0] if prefix else 0 for prefix in before]
+        ends = [base + len(prompt) for base, prompt in zip(bases, prompts, strict=True)]
+        state = self._new_state(len(prompts), max(ends) + 1)
+        for row, (prefix, base) in enumerate(zip(before, bases, strict=True)):
+            if prefix is not None:
+                state.keys[:, row, :, :base] = prefix.keys[:, 0, :, :base]
+                state.values[:, row, :, :base] = prefix.values[:, 0, :, :base]
         logits = [
-            self._read(packed, state.part(rows), [prompts[row].float() for row in rows], base)
+            self._read(packed, state.part(rows), [prompts[row].float() for row in rows], [bases[row] for row in rows])
             for rows in groups([len(prompt) for prompt in prompts], READ_TOGETHER)
         ]
-        state.lengths = [base + len(prompt) for prompt in prompts]
+        state.lengths = ends
         return state, torch.cat(logits)
 
     def pick(self, state: KvState, rows: list[int]) -> KvState:
-        return KvState(state.keys[:, rows], state.values[:, rows], [state.lengths[row] for row in rows])
+        """Only those that do not stay in their row are copied: of a long beginning that is megabytes."""
+        spare = state.keys.shape[1] - len(rows)
+        if spare < 0:
+            more = (0, 0, 0, 0, 0, 0, 0, SPARE_ROWS - spare)
+            state.keys, state.values = F.pad(state.keys, more), F.pad(state.values, more)
+        moved = [at for at, row in enumerate(rows) if at != row]
+        sources = [rows[at] for at in moved]
+        if moved:
+            state.keys[:, moved], state.values[:, moved] = state.keys[:, sources], state.values[:, sources]
+        return replace(state, lengths=[state.lengths[row] for row in rows])
 
     def step(self, state: KvState, tokens: Tensor, lora_scale: float) -> tuple[KvState, Tensor]:
         state.make_room(max(state.lengths) + 1)
         rotation, at, hidden = self._places(state)
-        logits = self._at(lora_scale).step(self.embed(tokens), state.keys, state.values, rotation, at, hidden)
+        n = len(state.lengths)
+        logits = self._at(lora_scale).step(
+            self.embed(tokens), state.keys[:, :n], state.values[:, :n], rotation, at, hidden
+        )
         state.lengths = [length + 1 for length in state.lengths]
         return state, logits
 
@@ -135,18 +156,18 @@ class Int8Llama:
         shape = (self._shape.layers, sequences, self._shape.kv_heads, whole(positions), self._shape.head_dim)
         return KvState(torch.zeros(shape), torch.zeros(shape), [0] * sequences)
 
-    def _read(self, packed: Packed, state: KvState, prompts: list[Tensor], base: int) -> Tensor:
-        """Positions `base` and on of each sequence, (n, width) each; logits (sequences, vocabulary) after the last."""
+    def _read(self, packed: Packed, state: KvState, prompts: list[Tensor], bases: list[int]) -> Tensor:
+        """What stands after `bases` of each sequence, (n, width) each; logits (sequences, vocabulary)."""
         counts = [len(prompt) for prompt in prompts]
-        rotation = torch.cat([self._rotation[base : base + n] for n in counts])[:, None]
-        masks = [_causal(n, base) for n in counts]
+        places = list(zip(counts, bases, strict=True))
+        rotation = torch.cat([self._rotation[base : base + n] for n, base in places])[:, None]
+        masks = [_causal(n, base) for n, base in places]
         x = torch.cat(prompts)
         for index, layer in enumerate(packed.stack):
             q, k, v = layer.split(layer.qkv(x * layer.attention_norm).mul_(layer.root(x)), rotation)
-            parts = zip(q.split(counts), k.split(counts), v.split(counts), masks, strict=True)
+            parts = zip(bases, q.split(counts), k.split(counts), v.split(counts), masks, strict=True)
             heard = [
-                self._attend(state.keys[index, row], state.values[index, row], base, *part)
-                for row, part in enumerate(parts)
+                self._attend(state.keys[index, row], state.values[index, row], *part) for row, part in enumerate(parts)
             ]
             x = x + layer.out(torch.cat(heard))
             gate, up = layer.gate_up(x * layer.feed_forward_norm).mul_(layer.root(x)).chunk(2, dim=-1)

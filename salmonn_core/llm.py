@@ -8,6 +8,7 @@ bfloat16 or quantised by bitsandbytes, and is the one whose numbers agree with t
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, cast
 
@@ -22,6 +23,10 @@ class State(Protocol):
 
     def keep(self, rows: list[int]) -> Self:
         """The state of some of the sequences, in an order of `gaps_filled`; the old one is used up."""
+        ...
+
+    def one(self, row: int) -> Self:
+        """The state of one of the sequences, to be cut or to stand before a prompt, before anything is fed."""
         ...
 
     def cut(self, positions: int) -> Self:
@@ -46,8 +51,11 @@ class Llm(Protocol):
         """(n,) token ids to (n, width)."""
         ...
 
-    def prefill(self, prompts: list[Tensor], lora_scale: float, prefix: Any = None) -> tuple[Any, Tensor]:
-        """Read prompts, each (positions, width); `prefix` is the state of one sequence that stands before all.
+    def prefill(self, prompts: list[Tensor], lora_scale: float, prefixes: Sequence[Any] = ()) -> tuple[Any, Tensor]:
+        """Read prompts, each (positions, width).
+
+        Args:
+            prefixes: for each prompt the state of one sequence that stands before it, or None; none at all by default.
 
         Returns:
             the state of all sequences, and the logits after each, (prompts, vocabulary) float32.
@@ -55,7 +63,10 @@ class Llm(Protocol):
         ...
 
     def pick(self, state: Any, rows: list[int]) -> Any:
-        """The state of some of the sequences, in any order, also several times; the old one is used up."""
+        """The state of some of the sequences, in any order, also several times; the old one is used up.
+
+        Those that stay in their row cost nothing.
+        """
         ...
 
     def step(self, state: Any, tokens: Tensor, lora_scale: float) -> tuple[Any, Tensor]:
@@ -73,6 +84,13 @@ class PeftState:
 
     def copy(self) -> PeftState:
         return PeftState(copy.deepcopy(self.cache), self.mask.clone(), self.padded)
+
+    def one(self, row: int) -> PeftState:
+        there = self.mask[row].bool()
+        cache = DynamicCache()
+        for index, layer in enumerate(self.cache.layers):
+            cache.update(layer.keys[row : row + 1, :, there], layer.values[row : row + 1, :, there], index)
+        return PeftState(cache, self.mask[row : row + 1, there])
 
     def cut(self, positions: int) -> PeftState:
         state = self.copy()
@@ -114,20 +132,35 @@ class PeftLlm:
             module.scaling["default"] = self._trained_scale * scale
 
     def prefill(
-        self, prompts: list[Tensor], lora_scale: float, prefix: PeftState | None = None
+        self, prompts: list[Tensor], lora_scale: float, prefixes: Sequence[PeftState | None] = ()
     ) -> tuple[PeftState, Tensor]:
         embeds = pad_sequence([p.to(self.dtype) for p in prompts], batch_first=True, padding_side="left")
         mask = pad_sequence(
             [torch.ones(len(p), dtype=torch.long) for p in prompts], batch_first=True, padding_side="left"
         )
-        state = PeftState(DynamicCache(config=self.model.config), mask.to(self.device))
-        if prefix is not None:
-            state = prefix.copy()
-            state.cache.batch_repeat_interleave(len(prompts))
-            before = prefix.mask.expand(len(prompts), -1)
-            state.mask = torch.cat((before, mask.to(self.device)), dim=1)
-        state.padded = not bool(mask.all())  # still on the host
+        lengths = {0 if prefix is None else prefix.mask.shape[1] for prefix in prefixes or [None]}
+        state = self._side_by_side(prefixes, max(lengths))
+        state.mask = torch.cat((state.mask.expand(len(prompts), -1), mask.to(self.device)), dim=1)
+        state.padded = len(lengths) > 1 or not bool(mask.all())  # still on the host
         return self._forward(state, embeds, mask.shape[1], lora_scale)
+
+    def _side_by_side(self, prefixes: Sequence[PeftState | None], positions: int) -> PeftState:
+        """A copy of single sequences as a batch, padded on the left to so many positions."""
+        state = PeftState(DynamicCache(config=self.model.config), torch.zeros(1, 0, dtype=torch.long).to(self.device))
+        if not positions:
+            return state
+        model = next(prefix for prefix in prefixes if prefix is not None)
+        for index, layer in enumerate(model.cache.layers):
+            shape = len(prefixes), layer.keys.shape[1], positions, layer.keys.shape[3]
+            keys, values = layer.keys.new_zeros(shape), layer.values.new_zeros(shape)
+            for row, prefix in enumerate(prefixes):
+                if prefix is not None:
+                    own, at = prefix.cache.layers[index], positions - prefix.mask.shape[1]
+                    keys[row, :, at:], values[row, :, at:] = own.keys[0], own.values[0]
+            state.cache.update(keys, values, index)
+        used = torch.tensor([0 if prefix is None else prefix.mask.shape[1] for prefix in prefixes], device=self.device)
+        state.mask = (torch.arange(positions, device=self.device) >= positions - used[:, None]).long()
+        return state
 
     def step(self, state: PeftState, tokens: Tensor, lora_scale: float) -> tuple[PeftState, Tensor]:
         more = torch.ones(len(tokens), 1, dtype=torch.long, device=self.device)

@@ -110,7 +110,7 @@ class Prepared:
 
     prefix: State | None
     rest: Tensor
-    remember: Callable[[State], None] = lambda _: None
+    remember: Callable[[State], None] = lambda _: None  # given the state of this sequence once it is read
 
 
 class Salmonn:

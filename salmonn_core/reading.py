@@ -22,7 +22,6 @@ from salmonn_core.spelling import LetterSpelling, Spelling
 # Log-probability of what cannot be read at all: a name that the reader never learned can still be written.
 FLOOR = -14.0
 HEARD = -5.0  # a token is worth trying where some audio token gives it at least this
-AHEAD = 24  # classes that come next; no token has so many
 UNLIKELY = 25.0  # nats behind the likeliest place to stand in a clip
 NEXT = 0.3  # nats within which the last likely place is taken for where the answer stands
 LETTERS_SHARE = 0.4  # of what readings count, where letters are read too
@@ -70,7 +69,12 @@ class Reading:
         log_probs: (length, classes) of each frame or audio token; class 0 is the blank.
         spelling: the LLM's tokens in these classes.
         weight: how much it counts beside the LLM and other readings; all together have 1.
+
+    Attributes:
+        ahead: classes that are looked at after where the answer stands: a token's, and some that it may skip.
     """
+
+    ahead: int
 
     def __init__(self, log_probs: Tensor, spelling: Spelling, weight: float) -> None:
         self._log_probs = log_probs.cpu().double().clamp_min(FLOOR)
@@ -88,15 +92,19 @@ class Reading:
         classes = self.spelling.classes(self.at_start)[tokens]
         scores = torch.full((len(tokens),), self._score + FLOOR, dtype=torch.double)
         known = (classes[:, 0] > 0).nonzero().flatten()
-        scores[known] = path.begins_with(log_probs, classes[known, 0])
-        for place in range(1, classes.shape[1]):
+        begun = torch.zeros_like(known)  # which of the paths each token goes on from: many tokens begin alike
+        for place in range(classes.shape[1]):
+            ways, which = (begun * log_probs.shape[1] + classes[known, place]).unique(return_inverse=True)
+            path, class_ = path.of(ways // log_probs.shape[1]), ways % log_probs.shape[1]
+            scores[known] = path.begins_with(log_probs, class_)[which]
             # A beginning that is unlikelier than the floor gets no likelier by more classes.
-            longer = (classes[known, place] > 0) & (scores[known] > self._score + FLOOR)
-            if not longer.any():
+            longer = scores[known] > self._score + FLOOR
+            if place + 1 < classes.shape[1]:
+                longer &= classes[known, place + 1] > 0
+            if place + 1 == classes.shape[1] or not longer.any():
                 break
-            known = known[longer]
-            path = (path if place == 1 else path.of(longer)).then(log_probs, classes[known, place - 1])
-            scores[known] = path.begins_with(log_probs, classes[known, place])
+            goes_on, begun = which[longer].unique(return_inverse=True)
+            path, known = path.of(goes_on).then(log_probs, class_[goes_on]), known[longer]
         scores[tokens == self.spelling.end] = self._path.ends()
         return scores - self._score
 
@@ -121,25 +129,35 @@ class Reading:
         front = int((behind > best - NEXT).nonzero()[-1]) - 1
         start = max(0, int((behind > best - UNLIKELY).nonzero()[0]) - 1)
         ahead = self._emits[self._emits > front]
-        return start, front, int(ahead[AHEAD]) if len(ahead) > AHEAD else len(self._log_probs)
+        return start, front, int(ahead[self.ahead]) if len(ahead) > self.ahead else len(self._log_probs)
 
 
 class WordReading(Reading):
     """What `Reader` gives for a clip."""
 
+    ahead = 12
+
     def __init__(self, log_probs: Tensor, spelling: Spelling, weight: float) -> None:
         super().__init__(log_probs, spelling, weight)
-        heard = self._log_probs.amax(dim=0) > HEARD
+        clear = self._log_probs > HEARD
+        heard = clear.any(dim=0)
         heard[0] = True  # after a token's last class
-        self._heard = [_all_heard(spelling.classes(first), heard) for first in (False, True)]
+        self._heard = []  # inside an answer and at its start: tokens, and where each one's first class is heard
+        for first in (False, True):
+            table = spelling.classes(first)
+            tokens = _all_heard(table, heard)
+            self._heard.append((tokens, clear[:, table[tokens, 0]]))
 
     def worth_trying(self) -> Tensor:
-        return self._heard[self.at_start]
+        start, _, end = self._here
+        tokens, where = self._heard[self.at_start]
+        return tokens[where[start:end].any(dim=0)]
 
 
 class LetterReading(Reading):
     """What `Letters` gives for a clip."""
 
+    ahead = 24
     spelling: LetterSpelling
 
     def worth_trying(self) -> Tensor:

@@ -10,7 +10,7 @@ uncaptured, which is how their numbers are tested.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from weakref import ref
@@ -112,6 +112,9 @@ class SlotState(PeftState):
         self._settled()
         return super().copy()
 
+    def one(self, row: int) -> PeftState:
+        return self
+
     def keep(self, rows: list[int]) -> PeftState:
         self._settled()
         return super().keep(rows)
@@ -141,14 +144,15 @@ class StaticLlama(PeftLlm):
         self._fused = Fused(base) if self.device.type == "cuda" and can_fuse(base) else None
 
     def prefill(
-        self, prompts: list[Tensor], lora_scale: float, prefix: PeftState | None = None
+        self, prompts: list[Tensor], lora_scale: float, prefixes: Sequence[PeftState | None] = ()
     ) -> tuple[PeftState, Tensor]:
         rounded = ROUNDED * math.ceil(len(prompts[0]) / ROUNDED)
         if len(prompts) > 1 or rounded > LONGEST:
-            if prefix is not None:
-                self.settle(prefix)
-            return super().prefill(prompts, lora_scale, prefix)
-        (prompt,) = prompts
+            for prefix in prefixes:
+                if prefix is not None:
+                    self.settle(prefix)
+            return super().prefill(prompts, lora_scale, prefixes)
+        (prompt,), (prefix,) = prompts, prefixes or (None,)
         before = 0 if prefix is None else prefix.mask.shape[1]
         state = SlotState(DynamicCache(config=self.model.config), self._ones(before), engine=self)
         slot = self._take(state, rounded, prefix)

@@ -5,12 +5,13 @@ The LLM's weights are read from memory once a step for all answers; a single ans
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from salmonn_core.beams import Search
 from salmonn_core.decode import Choice, GenerationOptions, generate_batch, pieces, search_batch, search_for
-from salmonn_core.model import Asked, Open, for_words
+from salmonn_core.llm import State
+from salmonn_core.model import Asked, Open, Prepared, for_words
 from salmonn_core.prompts import WORDS_HERE
 
 if TYPE_CHECKING:
@@ -21,26 +22,35 @@ def stream_many(model: Salmonn, asked: Sequence[Asked]) -> list[list[str]]:
     """Of each question the pieces that `Salmonn.stream` would yield."""
     _write_down(model, asked)
     answers: list[list[str]] = [[] for _ in asked]
-    # Fresh windows share the prefix of the text; one that was asked about before has its own.
-    groups: dict[tuple[float, int, bool], list[tuple[int, Open, Search | None]]] = {}
+    groups: dict[tuple[float, bool], list[tuple[int, Open, Search | None]]] = {}
     for row, each in enumerate(asked):
         opened = model.open(each)
         if isinstance(opened, str):
             answers[row] = [opened]
             continue
         search = search_for(opened.options, model.tokenizer, opened.guide)
-        key = (each.options.lora_scale, id(opened.ready.prefix), search is not None)
-        groups.setdefault(key, []).append((row, opened, search))
-    for (lora_scale, _, _), group in groups.items():
-        prompts, prefix = [opened.ready.rest for _, opened, _ in group], group[0][1].ready.prefix
+        groups.setdefault((each.options.lora_scale, search is not None), []).append((row, opened, search))
+    for (lora_scale, _), group in groups.items():
+        ready = [opened.ready for _, opened, _ in group]
+        prompts, prefixes, remember = [r.rest for r in ready], [r.prefix for r in ready], _remembering(ready)
         if searches := [search for _, _, search in group if search]:
-            found = search_batch(model.llm, prompts, searches, lora_scale, prefix)
+            found = search_batch(model.llm, prompts, searches, lora_scale, prefixes, remember)
         else:
             choices = [Choice(opened.options, model.tokenizer, opened.guide) for _, opened, _ in group]
-            found = generate_batch(model.llm, prompts, choices, lora_scale, prefix)
+            found = generate_batch(model.llm, prompts, choices, lora_scale, prefixes, remember)
         for (row, _, _), ids in zip(group, found, strict=True):
             answers[row] = list(pieces(model.tokenizer, iter(ids)))
     return answers
+
+
+def _remembering(ready: Sequence[Prepared]) -> Callable[[State], None]:
+    """What the next question about each window can use is kept, as when it is asked alone."""
+
+    def remember(state: State) -> None:
+        for row, each in enumerate(ready):
+            each.remember(state.one(row))
+
+    return remember
 
 
 def _write_down(model: Salmonn, asked: Sequence[Asked]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -55,7 +56,7 @@ class Scripted:
         return ids[:, None].float()
 
     def prefill(
-        self, prompts: list[torch.Tensor], scale: float, prefix: State | None = None
+        self, prompts: list[torch.Tensor], scale: float, prefixes: Sequence[State | None] = ()
     ) -> tuple[Said, torch.Tensor]:
         state = Said([() for _ in prompts])
         return state, self._logits(state)

@@ -128,7 +128,7 @@ def test_a_cached_prefix_changes_no_answer_and_is_not_used_up(engines, engine):
         prefix, _ = llm.prefill([first], 1.0)
         _, whole = llm.prefill([torch.cat((first, rest))], 1.0)
         for _ in range(2):
-            _, split = llm.prefill([rest], 1.0, prefix)
+            _, split = llm.prefill([rest], 1.0, [prefix])
             assert torch.corrcoef(torch.stack((whole[0], split[0])))[0, 1] > (0.995 if engine == "int8" else 0.9999)
             assert len(alone(llm, rest, prefix=prefix)) == 20
 
@@ -139,7 +139,7 @@ def test_a_batch_of_different_lengths_says_what_each_says_alone(engines, engine)
     many = prompts(30, 7, 18, 25)
     with torch.inference_mode():
         prefix, _ = llm.prefill(prompts(5), 1.0)
-    together = generate_batch(llm, many, [choice()] * 4, prefix=prefix)
+    together = generate_batch(llm, many, [choice()] * 4, prefixes=[prefix] * 4)
     assert together == [alone(llm, prompt, prefix=prefix) for prompt in many]
 
 
@@ -185,6 +185,26 @@ def test_a_state_cut_after_the_audio_answers_the_next_question_alike(engines, en
         state, _ = llm.prefill([torch.cat((audio, question))], 1.0)
         heard = state.cut(20)
         _, wanted = llm.prefill([torch.cat((audio, other))], 1.0)
-        _, mine = llm.prefill([other], 1.0, heard)
+        _, mine = llm.prefill([other], 1.0, [heard])
     assert torch.corrcoef(torch.stack((wanted[0], mine[0])))[0, 1] > 0.9999
     assert alone(llm, other, prefix=heard) == alone(llm, torch.cat((audio, other)))
+
+
+@pytest.mark.parametrize("engine", ["peft", "int8", "static"])
+def test_prompts_after_different_beginnings_are_read_together_and_say_what_each_says_alone(engines, engine):
+    llm = engines[engine]
+    begun, many = prompts(20, 9, 33), prompts(6, 14, 3, 8)
+    with torch.inference_mode():
+        prefixes = [llm.prefill([first], 1.0)[0].cut(len(first)) for first in begun] + [None]
+    together = generate_batch(llm, many, [choice()] * 4, prefixes=prefixes)
+    assert together == [alone(llm, p, prefix=before) for p, before in zip(many, prefixes, strict=True)]
+
+
+@pytest.mark.parametrize("engine", ["peft", "int8", "static"])
+def test_what_is_kept_of_a_sequence_that_was_read_with_others_answers_the_next_question_alike(engines, engine):
+    llm, kept = engines[engine], []
+    heard, other = prompts(20, 33, 9), prompts(6)[0]
+    keep = lambda state: kept.extend(state.one(row).cut(len(clip)) for row, clip in enumerate(heard))  # noqa: E731
+    generate_batch(llm, heard, [choice()] * 3, after_prompts=keep)
+    for clip, state in zip(heard, kept, strict=True):
+        assert alone(llm, other, prefix=state) == alone(llm, torch.cat((clip, other)))

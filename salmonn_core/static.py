@@ -232,6 +232,7 @@ class StaticLlama(PeftLlm):
             self.set_lora_scale(lora_scale)
             run = self._unrecorded(length, lora_scale)
             self._passes[key] = recorded(run) if self.device.type == "cuda" else run
+        self._passes[key] = self._passes.pop(key)  # the one that was used last is the last to be dropped
         return self._passes[key]
 
     def _unrecorded(self, length: int, lora_scale: float) -> Callable[[], Tensor]:

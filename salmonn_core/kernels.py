@@ -98,16 +98,15 @@ def place(
     left += tl.sum(tl.load(lora + low[:, None] * RANK + ranks).to(tl.float32) * inner, 1)
     right += tl.sum(tl.load(lora + high[:, None] * RANK + ranks).to(tl.float32) * inner, 1)
     # A value is not turned; masks instead of branches, since a program may store to one of three places only.
-    is_value = head >= HEADS + GROUPS
+    is_query, is_value = low < HEADS * 2 * HALF, low >= (HEADS + GROUPS) * 2 * HALF
     cos = tl.where(is_value, 1.0, tl.load(cosine + at * HALF + half))
     sin = tl.where(is_value, 0.0, tl.load(sine + at * HALF + half))
     first, second = left * cos - right * sin, right * cos + left * sin
-    is_query, all_of_it = head < HEADS, half < HALF
-    _store(query + low, first, second, is_query & all_of_it, HALF)
+    _store(query + low, first, second, is_query, HALF)
     to = ((head - HEADS) * room + at) * 2 * HALF + half
-    _store(keys + to, first, second, (head >= HEADS) & (head < HEADS + GROUPS) & all_of_it, HALF)
+    _store(keys + to, first, second, (low >= HEADS * 2 * HALF) & (low < (HEADS + GROUPS) * 2 * HALF), HALF)
     to = ((head - HEADS - GROUPS) * room + at) * 2 * HALF + half
-    _store(values + to, first, second, is_value & all_of_it, HALF)
+    _store(values + to, first, second, is_value, HALF)
 
 
 @triton.jit

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from salmonn_core.llm import gaps_filled
 from salmonn_core.reading import Guide
 
 if TYPE_CHECKING:
@@ -108,22 +109,9 @@ def follow(
         yield
         if not sources or cancelled():
             return
-        places = settled_rows(sources)
-        rows, fed = [0] * len(sources), [0] * len(sources)
-        for place, source, token in zip(places, sources, tokens, strict=True):
-            rows[place], fed[place] = source, token
+        order = gaps_filled(sources)
+        rows, fed = [sources[index] for index in order], [tokens[index] for index in order]
+        places = [order.index(index) for index in range(len(order))]
         if rows != list(range(begin)):
             state = llm.pick(state, rows)
         state, logits = llm.step(state, torch.tensor(fed), lora_scale)
-
-
-def settled_rows(sources: Sequence[int]) -> list[int]:
-    """New rows for beginnings that come from these, none twice, so that as many as can stay where they are."""
-    taken: set[int] = set()
-    stays = []
-    for source in sources:
-        stays.append(source < len(sources) and source not in taken)
-        if stays[-1]:
-            taken.add(source)
-    free = (row for row in range(len(sources)) if row not in taken)
-    return [source if stay else next(free) for source, stay in zip(sources, stays, strict=True)]

@@ -221,8 +221,8 @@ def generate_batch(
         if not going:
             return answers
         if len(going) < len(rows):
-            going = gaps_filled(going)
-            state = state.keep(going)
+            going = [going[index] for index in gaps_filled(going)]
+            state = llm.pick(state, going)
         rows, tokens = [rows[at] for at in going], [chosen[at] for at in going]
         state, logits = llm.step(state, torch.tensor(tokens), lora_scale)
 

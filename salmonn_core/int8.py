@@ -50,12 +50,6 @@ class KvState:
         keys, values = (each[:, :1, :, :positions].clone() for each in (self.keys, self.values))
         return KvState(keys, values, [positions])
 
-    def keep(self, rows: list[int]) -> KvState:
-        for to, row in enumerate(rows):
-            if to != row:
-                self.keys[:, to], self.values[:, to] = self.keys[:, row], self.values[:, row]
-        return replace(self.part(range(len(rows))), lengths=[self.lengths[row] for row in rows])
-
     def part(self, rows: range) -> KvState:
         """Some neighbours, sharing memory."""
         at = slice(rows.start, rows.stop)

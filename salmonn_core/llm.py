@@ -21,10 +21,6 @@ from transformers import DynamicCache
 class State(Protocol):
     """Where some sequences stand: their KV cache. Feeding it changes it."""
 
-    def keep(self, rows: list[int]) -> Self:
-        """The state of some of the sequences, in an order of `gaps_filled`; the old one is used up."""
-        ...
-
     def one(self, row: int) -> Self:
         """The state of one of the sequences, to be cut or to stand before a prompt, before anything is fed."""
         ...
@@ -34,11 +30,17 @@ class State(Protocol):
         ...
 
 
-def gaps_filled(live: list[int]) -> list[int]:
-    """Row numbers that go on, in the order in which fewest move: gaps are filled from the end."""
-    stay = {row for row in live if row < len(live)}
-    beyond = (row for row in live if row >= len(live))
-    return [row if row in stay else next(beyond) for row in range(len(live))]
+def gaps_filled(sources: Sequence[int]) -> list[int]:
+    """Of sequences that go on from these rows, several perhaps from one: which takes each row, so that fewest move."""
+    rows: list[int | None] = [None] * len(sources)
+    moving = []
+    for index, source in enumerate(sources):
+        if source < len(rows) and rows[source] is None:
+            rows[source] = index
+        else:
+            moving.append(index)
+    fill = iter(moving)
+    return [next(fill) if index is None else index for index in rows]
 
 
 class Llm(Protocol):
@@ -98,10 +100,6 @@ class PeftState:
             state.cache.crop(positions - state.mask.shape[1])  # a negative number is how many to drop
         return replace(state, mask=state.mask[:, :positions])
 
-    def keep(self, rows: list[int]) -> PeftState:
-        self.cache.batch_select_indices(torch.tensor(rows, device=self.mask.device))
-        return replace(self, mask=self.mask[rows])
-
 
 class PeftLlm:
     """A causal LM of transformers wrapped by peft."""
@@ -124,7 +122,8 @@ class PeftLlm:
         return cast(Tensor, self._table(ids.to(self.device)))
 
     def pick(self, state: PeftState, rows: list[int]) -> PeftState:
-        return state.keep(rows)
+        state.cache.batch_select_indices(torch.tensor(rows, device=self.device))
+        return replace(state, mask=state.mask[rows])
 
     def set_lora_scale(self, scale: float) -> None:
         """The test-time discount (paper, section 4.3): the trained strength times `scale`."""

@@ -109,23 +109,16 @@ class SlotState(PeftState):
     engine: StaticLlama | None = None
 
     def copy(self) -> PeftState:
-        self._settled()
+        if self.engine is not None:
+            self.engine.settle(self)
         return super().copy()
 
     def one(self, row: int) -> PeftState:
         return self
 
-    def keep(self, rows: list[int]) -> PeftState:
-        self._settled()
-        return super().keep(rows)
-
     def cut(self, positions: int) -> PeftState:
         part = self.engine.standing(self, positions) if self.engine is not None else None
         return part if part is not None else super().cut(positions)
-
-    def _settled(self) -> None:
-        if self.engine is not None:
-            self.engine.settle(self)
 
 
 class StaticLlama(PeftLlm):

@@ -143,7 +143,7 @@ class _Spans:
     """Random spans of some clips, often of two at once: one sound follows another, or someone speaks over it."""
 
     def __init__(self, clips: Sequence[Clip], sums: Sequence[Tensor], wanted: Tensor, seed: int = 0) -> None:
-        """Args: sums: of `_running_sums`; wanted: (clips, labels) of `targets`."""
+        """Args: sums: of `_running_sums`; wanted: (clips, labels) of `targets`; seed: of the spans that are drawn."""
         self._sums, self._wanted = sums, wanted
         self.labels = wanted.shape[1]
         self._rng = random.Random(f"spans {seed}")

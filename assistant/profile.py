@@ -131,6 +131,7 @@ class GenerationProfile(_Strict):
     """What is set here wins over the skill's own defaults."""
 
     max_new_tokens: int | None = Field(None, ge=1, le=2048)
+    min_new_tokens: int | None = Field(None, ge=0, le=2048)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = None
@@ -139,6 +140,7 @@ class GenerationProfile(_Strict):
     reading_weight: float | None = Field(None, ge=0, le=1, description="of the audio tokens' own reading: transcripts")
     words_first: bool | None = Field(None, description="write a transcript first and show it to the model as text")
     names_first: bool | None = Field(None, description="show the model as text what its namer takes the sounds for")
+    heard_first: bool | None = Field(None, description="begin answers with a sentence of what sounds")
 
 
 class HistorySettings(_Strict):

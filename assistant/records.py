@@ -62,6 +62,7 @@ class GenerationSettings:
     """How an answer is generated; the fields are explained at `salmonn_core.decode.GenerationOptions`."""
 
     max_new_tokens: int = 96
+    min_new_tokens: int = 0
     temperature: float = 0.0
     top_p: float = 0.95
     seed: int | None = None
@@ -72,6 +73,7 @@ class GenerationSettings:
     reading_weight: float = 0.0
     words_first: bool = False
     names_first: bool = False
+    heard_first: bool = False
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,15 @@ def register_skills() -> list[Skill]:
             name="storytelling",
             description="Tells a short story about what is heard",
             instruction="Tell a short story about what you hear.",
-            settings={"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.15, "names_first": True},
+            settings={
+                "temperature": 0.7,
+                "top_p": 0.9,
+                "repetition_penalty": 1.15,
+                "lora_scale": 0.5,  # less of what the adapter learned, more of what the LLM can tell (paper, 4.2)
+                "names_first": True,
+                "heard_first": True,
+                "min_new_tokens": TOKENS_PER_SENTENCE,
+            },
             prompts={"de": "Erzähle eine kurze Geschichte über das, was du hörst."},
         )
     ]
@@ -49,7 +57,11 @@ def shape_prompt(
     wanted += [f"Tell it as {settings.style}."] if settings.style else []
     wanted += [f"Tell it in {settings.language}."] if settings.language else []
     limit = settings.sentences * TOKENS_PER_SENTENCE
-    options = replace(prompt.settings, max_new_tokens=limit)
+    least = min(prompt.settings.min_new_tokens, limit // 2)
+    # The next part goes on, and a story in another language does not begin in English.
+    elsewhere = settings.language or prompt.instruction in skill.prompts.values()
+    begun = prompt.settings.heard_first and not (go_on or elsewhere)
+    options = replace(prompt.settings, max_new_tokens=limit, min_new_tokens=least, heard_first=begun)
     return replace(prompt, instruction=" ".join(wanted), settings=options, history=history)
 
 

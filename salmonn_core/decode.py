@@ -32,6 +32,7 @@ class GenerationOptions:
 
     Attributes:
         max_new_tokens: cut the answer there.
+        min_new_tokens: do not end it before.
         temperature: 0 is greedy; otherwise sample from the tempered distribution.
         top_p: nucleus of the sampled distribution.
         seed: of the sampler; None is a fresh one each time.
@@ -46,9 +47,11 @@ class GenerationOptions:
             alone, go without.
         words_first: write a transcript first and put it into the prompt as text, for questions about words.
         names_first: put what the bridge's namer hears into the prompt as text, for questions about sounds.
+        heard_first: begin the answer with a sentence of what sounds, for stories; not where there are words alone.
     """
 
     max_new_tokens: int = 96
+    min_new_tokens: int = 0
     temperature: float = 0.0
     top_p: float = 0.95
     seed: int | None = None
@@ -59,6 +62,7 @@ class GenerationOptions:
     reading_weight: float = 0.0
     words_first: bool = False
     names_first: bool = False
+    heard_first: bool = False
 
 
 class Choice:
@@ -86,7 +90,7 @@ class Choice:
             logits: (vocabulary,)
             so_far: ids of the answer until now.
         """
-        logits = self._penalised(logits.float(), so_far)
+        logits = self._unended(self._penalised(logits.float(), so_far), so_far)
         if self._guide is not None:
             logits = self._guide(logits, so_far)
         if self._pattern is not None:
@@ -102,6 +106,11 @@ class Choice:
         seen = torch.tensor(sorted(set(so_far)))
         chosen = logits[seen]
         return logits.index_copy(0, seen, torch.where(chosen > 0, chosen / penalty, chosen * penalty))
+
+    def _unended(self, logits: Tensor, so_far: list[int]) -> Tensor:
+        if len(so_far) >= self._options.min_new_tokens:
+            return logits
+        return logits.index_fill(0, torch.tensor([self.end], device=logits.device), -torch.inf)
 
     def _sampled(self, logits: Tensor) -> int:
         probabilities, ids = (logits.cpu() / self._options.temperature).softmax(-1).sort(descending=True)

@@ -24,6 +24,7 @@ from salmonn_core.letters import Letters, likeliest
 from salmonn_core.likeness import as_said
 from salmonn_core.llm import Llm, State
 from salmonn_core.namer import Names, named
+from salmonn_core.opening import opening
 from salmonn_core.prompts import (
     INSTRUCTIONS,
     READING_WEIGHT,
@@ -49,6 +50,7 @@ BATCH = 32
 SORTED_BATCHES = 8  # so many batches are read ahead and sorted by length
 HEARD_TOGETHER = 20 * SAMPLE_RATE  # samples that are encoded together
 KEPT_PREFIXES = 8
+CAPTION_TOKENS = 40
 PromptKey = tuple[tuple[int, ...], float]  # token ids before the audio, LoRA scale
 
 
@@ -63,6 +65,7 @@ class AudioTokens:
         read: the LLM's state after the text before the audio and the audio itself, by that text and the LoRA
             scale: a second question about the window reads its own words only.
         words: the transcript by LoRA scale, once something asked for it.
+        captions: the same of what sounds, at full LoRA scale: one at most.
         votes: what the namer hears in each window, (windows, labels); see `Salmonn.names`.
         letters: log-probabilities of letters, (frames, classes), from a model that reads them.
     """
@@ -74,6 +77,7 @@ class AudioTokens:
     letters: Tensor | None = None
     read: dict[PromptKey, State] = field(default_factory=dict, repr=False, compare=False)
     words: dict[float, str] = field(default_factory=dict, repr=False, compare=False)
+    captions: list[str] = field(default_factory=list, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class Open:
     ready: Prepared
     options: GenerationOptions
     guide: Guide | None
+    begun: str = ""  # what the answer begins with
 
 
 @dataclass(frozen=True)
@@ -234,6 +239,8 @@ class Salmonn:
         if isinstance(opened, str):
             yield opened
             return
+        if opened.begun:
+            yield opened.begun
         ready, options = opened.ready, opened.options
         ids = generate(
             self.llm, self.tokenizer, ready.rest, options, cancelled, ready.prefix, ready.remember, opened.guide
@@ -256,8 +263,9 @@ class Salmonn:
         options = self._quoting(audio, options, cancelled)
         if (answer := only_match(options.pattern)) is not None:
             return answer
-        ready = self.prompt(instruction, audio, options.lora_scale, asked.history, asked.before)
-        return Open(ready, options, self._guide(audio, options))
+        begun = self._begun(audio, options, cancelled)
+        ready = self.prompt(instruction, audio, options.lora_scale, asked.history, asked.before, begun)
+        return Open(ready, options, self._guide(audio, options), begun)
 
     def transcript(
         self, audio: AudioTokens, lora_scale: float = 1.0, cancelled: Callable[[], bool] = lambda: False
@@ -270,6 +278,16 @@ class Salmonn:
                 return words
             audio.words[lora_scale] = words
         return audio.words[lora_scale]
+
+    def caption(self, audio: AudioTokens, cancelled: Callable[[], bool] = lambda: False) -> str:
+        """A sentence of what sounds in a clip, at full LoRA scale; kept, so a second call is free."""
+        if not audio.captions:
+            asked = for_caption(audio)
+            said = "".join(self.stream(audio, asked.instruction, asked.options, cancelled=cancelled)).strip()
+            if cancelled():
+                return said
+            audio.captions.append(said)
+        return audio.captions[0]
 
     def spot(
         self,
@@ -320,6 +338,13 @@ class Salmonn:
         if not options.words_first:
             return instruction
         return with_transcript(instruction, self.transcript(audio, options.lora_scale, cancelled))
+
+    def _begun(
+        self, audio: AudioTokens | None, options: GenerationOptions, cancelled: Callable[[], bool] = lambda: False
+    ) -> str:
+        if not options.heard_first or audio is None or not (names := self.names(audio)):
+            return ""
+        return opening(self.caption(audio, cancelled), names)
 
     def _quoting(
         self, audio: AudioTokens | None, options: GenerationOptions, cancelled: Callable[[], bool] = lambda: False
@@ -394,12 +419,17 @@ class Salmonn:
         lora_scale: float = 1.0,
         history: Sequence[tuple[str, str]] = (),
         before: str = "",
+        begun: str = "",
     ) -> Prepared:
-        """A question about a window, ready for `salmonn_core.decode.generate`; arguments as in `stream`."""
+        """A question about a window, ready for `salmonn_core.decode.generate`; arguments as in `stream`.
+
+        Args:
+            begun: what the answer begins with.
+        """
         end = self.tokenizer.eos_token + "\n"
         turns = "".join(past_turn(self.config.prompt, asked, said, end) for asked, said in history)
         halves = build_prompt(self.config.prompt, instruction, audio is not None, turns, before)
-        head, after = self.ids(halves.before), self.ids(halves.after)
+        head, after = self.ids(halves.before), torch.cat((self.ids(halves.after), self.ids(begun)))
         if self.config.prompt.bos:
             head = torch.cat((torch.tensor([self.tokenizer.bos_token_id]), head))
         if audio is None:
@@ -424,6 +454,11 @@ def for_words(audio: AudioTokens, lora_scale: float) -> Asked:
     limit = transcript_limit(audio.seconds)
     options = GenerationOptions(limit, lora_scale=lora_scale, reading_weight=READING_WEIGHT)
     return Asked(audio, INSTRUCTIONS["asr"][0], options)
+
+
+def for_caption(audio: AudioTokens) -> Asked:
+    """The question for what sounds in a clip, as the skill that describes it asks."""
+    return Asked(audio, INSTRUCTIONS["audiocaption"][0], GenerationOptions(CAPTION_TOKENS, names_first=True))
 
 
 def _wave(audio: str | Path | np.ndarray) -> np.ndarray:

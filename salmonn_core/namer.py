@@ -26,9 +26,13 @@ SOUNDING = -2.6  # the best logit of a window is mostly above it in sounds and b
 AROUND = 8  # windows before and after one that help to name what sounds in it; a single one is right less often
 LASTING = 4  # windows, about a second: what sounds for less is no part of what was heard one after the other
 SPEECH = "speech"
+# Labels of who speaks: told when that is asked. They add nothing to the tokens unless training makes them.
+VOICES = {"man's voice": "man", "woman's voice": "woman"}
+WHO = re.compile(r"\b(wo)?man\b.*\b(wo)?man\b|\b(fe)?male\b.*\b(fe)?male\b|\bgender\b")
 ORDER, WORDS = re.compile(r"\b(before|after|first|last)\b"), re.compile(r"\b(words|speech|voice)\b")
 MOMENTS = 3
 LEAST_VARIANCE = 1e-6
+STEM = 4  # letters of a label's word that a text must have
 
 
 def moments(windows: Tensor) -> Tensor:
@@ -60,13 +64,15 @@ class Names:
     Attributes:
         likely: the few likeliest labels, the likeliest first.
         in_order: what sounds one after the other, `SPEECH` where nothing has a label.
+        voice: `man` or `woman`, where that is what is asked.
     """
 
     likely: tuple[str, ...] = ()
     in_order: tuple[str, ...] = ()
+    voice: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.likely)
+        return bool(self.likely or self.voice)
 
 
 def named(logits: Tensor, labels: Sequence[str], question: str = "") -> Names:
@@ -75,13 +81,24 @@ def named(logits: Tensor, labels: Sequence[str], question: str = "") -> Names:
     Args:
         logits: (windows, labels).
         question: what is asked about it. One about the order of sounds that it names is about those alone: telling
-            which of two comes first is easier than telling what they are.
+            which of two comes first is easier than telling what they are. One that asks whether a man or a woman
+            speaks is about the voice.
     """
     if not labels or not len(logits):
         return Names()
     logits = logits.float()
+    if WHO.search(question) and set(VOICES) <= set(labels):
+        return Names(voice=_voice(logits, labels))
+    sounds = [index for index, label in enumerate(labels) if label not in VOICES]
+    logits, labels = logits[:, sounds], [labels[index] for index in sounds]
     in_order = _asked_for(logits, labels, question) or _in_order(logits, labels)
     return Names(tuple(islice(_worth_naming(over_clip(logits), labels), MOST_NAMES)), in_order)
+
+
+def _voice(logits: Tensor, labels: Sequence[str]) -> str:
+    """The likelier of both."""
+    heard = over_clip(logits[:, [labels.index(voice) for voice in VOICES]])
+    return list(VOICES.values())[int(heard.argmax())]
 
 
 def _worth_naming(logits: Tensor, labels: Sequence[str]) -> Iterator[str]:
@@ -123,6 +140,13 @@ def _in_order(logits: Tensor, labels: Sequence[str]) -> tuple[str, ...]:
     runs = [(name, len(list(run))) for name, run in groupby(each)]
     lasting = (name for name, windows in runs if windows >= min(LASTING, len(each)))
     return tuple(name for name, _ in groupby(lasting))
+
+
+def mentioned(label: str, text: str) -> bool:
+    """Whether a text names a label: the four-letter stem of each of its longer words is there."""
+    words = re.findall(r"[a-z0-9']+", text.lower())
+    stems = [word[:STEM] for word in re.findall(r"[a-z0-9']+", label.lower()) if len(word) > 2]
+    return bool(stems) and all(any(word.startswith(stem) for word in words) for stem in stems)
 
 
 class Namer(nn.Module):

@@ -143,7 +143,9 @@ def said_here(name: str) -> str:
 
 
 def with_names(instruction: str, names: Names) -> str:
-    """An instruction about sounds that were named already, in the form that training used."""
+    """An instruction about sounds that were named already, in the form that training used, or about a voice."""
+    if names.voice:
+        return f"You hear a {names.voice}. {instruction}"
     told = f"The sounds may be {_quoted(names.likely)}. "
     if len(names.in_order) > 1:
         told += f"In order: {_quoted(names.in_order)}. "

@@ -6,12 +6,13 @@ The LLM's weights are read from memory once a step for all answers; a single ans
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from salmonn_core.beams import Search
 from salmonn_core.decode import Choice, GenerationOptions, generate_batch, pieces, search_batch, search_for
 from salmonn_core.llm import State
-from salmonn_core.model import Asked, Open, Prepared, for_words
+from salmonn_core.model import Asked, Open, Prepared, for_caption, for_words
 from salmonn_core.prompts import WORDS_HERE
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def stream_many(model: Salmonn, asked: Sequence[Asked]) -> list[list[str]]:
         if isinstance(opened, str):
             answers[row] = [opened]
             continue
+        answers[row] = [opened.begun] if opened.begun else []
         search = search_for(opened.options, model.tokenizer, opened.guide)
         groups.setdefault((each.options.lora_scale, search is not None), []).append((row, opened, search))
     for (lora_scale, _), group in groups.items():
@@ -39,7 +41,7 @@ def stream_many(model: Salmonn, asked: Sequence[Asked]) -> list[list[str]]:
             choices = [Choice(opened.options, model.tokenizer, opened.guide) for _, opened, _ in group]
             found = generate_batch(model.llm, prompts, choices, lora_scale, prefixes, remember)
         for (row, _, _), ids in zip(group, found, strict=True):
-            answers[row] = list(pieces(model.tokenizer, iter(ids)))
+            answers[row] += pieces(model.tokenizer, iter(ids))
     return answers
 
 
@@ -54,18 +56,21 @@ def _remembering(ready: Sequence[Prepared]) -> Callable[[State], None]:
 
 
 def _write_down(model: Salmonn, asked: Sequence[Asked]) -> None:
-    """The transcripts that some questions need first, together; they are kept with the audio."""
-    wanted = {
-        (id(each.audio), each.options.lora_scale): for_words(each.audio, each.options.lora_scale)
-        for each in asked
-        if each.audio is not None and _needs_words(each.options) and each.options.lora_scale not in each.audio.words
-    }
+    """The transcripts and captions that some questions need first, together; they are kept with the audio."""
+    wanted: dict[tuple[int, float | None], tuple[Asked, Callable[[str], None]]] = {}
+    for audio, options in ((each.audio, each.options) for each in asked):
+        if audio is None:
+            continue
+        scale = options.lora_scale
+        if _needs_words(options) and scale not in audio.words:
+            wanted[id(audio), scale] = for_words(audio, scale), partial(audio.words.__setitem__, scale)
+        if options.heard_first and not audio.captions and model.names(audio):
+            wanted[id(audio), None] = for_caption(audio), audio.captions.append
     if not wanted:
         return
-    questions = list(wanted.values())
-    for question, answer in zip(questions, stream_many(model, questions), strict=True):
-        assert question.audio is not None
-        question.audio.words[question.options.lora_scale] = "".join(answer).strip()
+    questions, keep = zip(*wanted.values(), strict=True)
+    for kept, answer in zip(keep, stream_many(model, questions), strict=True):
+        kept("".join(answer).strip())
 
 
 def _needs_words(options: GenerationOptions) -> bool:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from salmonn_core.namer import SPEECH, Namer, Names, described, moments, named, over_clip
+from salmonn_core.opening import opening
 from salmonn_core.prompts import with_names
 
 LABELS = ("rain", "wind", "dog bark", "music", "bell", "train", "whistle")
@@ -100,3 +101,38 @@ def test_a_window_is_named_with_its_neighbours() -> None:
     windows[20] = 5.0
     logits = namer.logits(windows)[:, 0]
     assert logits[28] > logits[29] == logits[0]
+
+
+@pytest.mark.parametrize(
+    ("question", "about_the_voice"),
+    [
+        ("Who is speaking, a man or a woman?", True),
+        ("Tell whether the voice is male or female.", True),
+        ("Which gender does the voice suggest?", True),
+        ("Is it a man or a dog?", False),
+        ("What do you hear?", False),
+    ],
+)
+def test_a_voice_is_named_only_where_that_is_asked(question: str, about_the_voice: bool) -> None:
+    labels = ("rain", "man's voice", "woman's voice")
+    heard = named(torch.tensor([[1.0, 3.0, 2.0], [1.0, -1.0, 2.5]]), labels, question)
+    assert heard == (Names(voice="man") if about_the_voice else Names(("rain",), ("rain",)))
+    assert with_names(question, heard).startswith("You hear a man." if about_the_voice else "The sounds may be")
+
+
+@pytest.mark.parametrize(
+    ("caption", "likely", "begun"),
+    [
+        ("A dog barks.", ("dog bark", "rain"), "A dog barks."),
+        ("A helicopter flies.", ("thunder", "helicopter"), "A helicopter flies. Or is it thunder?"),
+        ("A gun is fired.", ("explosion",), "A gun is fired. Or is it an explosion?"),
+        ("A dog snores.", ("chainsaw",), "A dog snores. Or is it a chainsaw?"),
+        ("Rain falls.", ("sea waves",), "Rain falls. Or is it sea waves?"),
+        ("A slow piece for guitar.", ("piano", "slow tempo"), "A slow piece for guitar."),
+        ("A man speaks.", (), ""),
+    ],
+)
+def test_a_story_begins_with_what_is_heard_and_a_doubt_about_it(
+    caption: str, likely: tuple[str, ...], begun: str
+) -> None:
+    assert opening(caption, Names(likely)) == begun

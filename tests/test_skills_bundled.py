@@ -97,8 +97,10 @@ def test_a_story_goes_on_when_little_is_said_and_begins_anew_when_much_is(assist
     first = loop.hear(1.0)
     assert first.text == "A cat sat."
     assert first.prompt.instruction == "Tell a short story about what you hear."
+    assert first.prompt.settings.heard_first
     second = loop.hear(1.0)
     assert second.prompt.instruction == "Go on with the story."
+    assert not second.prompt.settings.heard_first
     assert second.prompt.history == ((first.prompt.instruction, "A cat sat."),)
     assert loop.hear(5.0).prompt.instruction == "Tell a short story about what you hear."
 
@@ -110,6 +112,7 @@ def test_a_story_has_a_style_a_language_and_a_length(assistant_loop):
     told = loop.hear(5.0)
     assert told.prompt.instruction.endswith("Tell it as a fairy tale. Tell it in German.")
     assert (told.text, told.prompt.history) == ("One. Two.", ())
+    assert not told.prompt.settings.heard_first  # which is an English sentence
 
 
 def alerts_loop(assistant_loop, *words, **alert):

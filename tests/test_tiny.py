@@ -27,6 +27,25 @@ def word_error_rate(pairs):
     return jiwer.wer([said for said, _ in pairs], [heard for _, heard in pairs])
 
 
+def test_a_story_begins_with_what_is_heard_and_goes_on(model):
+    from salmonn_core import Asked, GenerationOptions
+
+    bell = model.encode(read_audio(EXAMPLES / "bell.flac"))
+    options = GenerationOptions(24, min_new_tokens=12, lora_scale=0.5, heard_first=True)
+    begun, *rest = model.stream(bell, "Tell a short story about what you hear.", options)
+    assert begun.startswith(model.caption(bell))
+    assert "bell" in begun
+    assert len(model.ids("".join(rest))) >= 12
+    # Answered beside another it is the same, and where only words are heard there is nothing to begin with.
+    spoken = model.encode(read_audio(EXAMPLES / "say-your-name.wav"))
+    again = model.encode(read_audio(EXAMPLES / "bell.flac"))
+    both = model.stream_many(
+        [Asked(clip, "Tell a short story about what you hear.", options) for clip in (again, spoken)]
+    )
+    assert "".join(both[0]) == "".join((begun, *rest))
+    assert not spoken.captions
+
+
 @needs_shared
 def test_it_hears_real_voices_it_was_not_trained_on(model):
     """Mostly LibriSpeech test-other; as long as speech can be, as the `transcribe` skill asks."""

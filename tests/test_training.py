@@ -155,6 +155,37 @@ def test_a_finished_checkpoint_learns_more_sounds_and_nothing_else_of_it_changes
     assert all(after[key].equal(value) for key, value in before.items())
 
 
+def test_who_speaks_is_told_when_it_is_asked_and_adds_nothing_to_the_tokens(toys, aligned):
+    from salmonn_core.namer import named
+    from salmonn_core.training.corpus import load_clips
+    from salmonn_core.training.trainer import Trainer
+
+    voices = toys["folder"] / "set/voices.jsonl"
+    rows = [{"path": f"{n}.wav", "text": "hello", "speaker": f"s{n}", "voice": ("man", "woman")[n % 2]} for n in (0, 1)]
+    rows += [
+        {"path": f"{n}.wav", "kind": "event", "labels": [("siren", "wind")[n - 2]], "caption": "x"} for n in (2, 3)
+    ]
+    voices.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    more = {"steps": 1, "train": [str(voices)], "stage": "instruct", "start": str(aligned)}
+    trainer = Trainer(TrainConfig(**settings(toys, "voiced", **more)))
+    trainee = trainer.trainee.eval()
+    assert trainee.labels == ["man's voice", "siren", "wind", "woman's voice"]
+    bridge = trainee.bridge
+    assert [bool(column.any()) for column in bridge.namer.words.weight.T] == [False, True, True, False]
+    for clip in load_clips([voices])[:2]:
+        logits = bridge.namer.logits(bridge.windows(bridge.join(*trainer.features[clip.path])))
+        asked = named(logits, trainee.labels, "Is it a man or a woman?")
+        assert (asked.voice, asked.likely) == (clip.row["voice"], ())
+        assert not set(named(logits, trainee.labels).likely) & {"man's voice", "woman's voice"}
+
+
+def test_a_voice_that_is_neither_is_a_clear_error(toys):
+    wrong = toys["folder"] / "set/wrong-voice.jsonl"
+    wrong.write_text(json.dumps({"path": "0.wav", "text": "hello", "voice": "female"}) + "\n")
+    with pytest.raises(UserError, match=r"wrong-voice.jsonl, line 1: unknown voice 'female'; use man or woman"):
+        run(toys, "wrong-voice", train=[str(wrong)], stage="align", steps=1)
+
+
 def test_commands_in_text_alone_are_asked_beside_the_clips(toys, aligned):
     from salmonn_core.training.trainer import Trainer
 

@@ -403,8 +403,8 @@ def test_a_manifest_may_bring_the_schema_that_its_records_are_asked_by():
         {"size": "large", "milk": None},
     )
     question = MEASURES["unseen"].question(clip)
-    assert question.options["pattern"] == r'\{"size": <Said:size>, "milk": <Said:milk>\}'
-    assert question.options["spot"] == {"size": ("small", "large"), "milk": ("oat milk", "cream")}
+    assert question.options(1.0)["pattern"] == r'\{"size": <Said:size>, "milk": <Said:milk>\}'
+    assert question.options(1.0)["spot"] == {"size": ("small", "large"), "milk": ("oat milk", "cream")}
     marks = [list(MEASURES["unseen"].marks(clip, f'{{"size": "{size}", "milk": null}}')) for size in ("large", "small")]
     assert [mark.part for (mark,) in marks] == [True, False]
 

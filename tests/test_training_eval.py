@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from salmonn_core.errors import UserError
-from salmonn_core.training.metrics import families, holds, names, ratio, slots_right, word_errors
+from salmonn_core.namer import mentioned
+from salmonn_core.training.metrics import families, holds, ratio, slots_right, word_errors
 
 
 @pytest.fixture
@@ -66,9 +67,9 @@ def test_numbers_and_contractions_are_no_errors():
 
 
 def test_what_names_a_label():
-    assert names("crying baby", "A baby cries and is crying.")
-    assert not names("crying baby", "A baby sleeps.")
-    assert not names("cat", "Rain is scattered.")
+    assert mentioned("crying baby", "A baby cries and is crying.")
+    assert not mentioned("crying baby", "A baby sleeps.")
+    assert not mentioned("cat", "Rain is scattered.")
 
 
 def test_an_answer_holds_its_key_as_whole_words():

@@ -59,7 +59,7 @@ def asker(core: Core, lora_scale: float) -> Callable[[str, Question], str]:
         return core.encode(read_clip(path))
 
     def ask(path: str, question: Question) -> str:
-        prompt = Prompt(question.instruction, GenerationSettings(**question.options, lora_scale=lora_scale))
+        prompt = Prompt(question.instruction, GenerationSettings(**question.options(lora_scale)))
         return "".join(core.stream(heard(path), prompt)).strip()
 
     return ask

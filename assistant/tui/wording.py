@@ -176,6 +176,8 @@ def _why_so_long(turn: TurnStory) -> Iterator[tuple[str, str]]:
         yield "listened for", "; ".join(f"{name}: {', '.join(phrases)}" for name, phrases in settings.spot.items())
     if settings.names_first:
         yield "sounds", "what the bridge's namer may have heard stood before the question"
+    if settings.heard_first:
+        yield "beginning", "a sentence of what sounds, written first"
     if settings.reading_weight:
         yield "reading", f"the audio tokens' own reading counted {settings.reading_weight:g}"
     yield "times", latency(timings).plain

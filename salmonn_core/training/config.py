@@ -107,8 +107,8 @@ class NameConfig(OnClips):
 
     stage: Literal["name"]
     start: Place = Field(description="the checkpoint: a file, or a run's folder")
-    kinds: tuple[Literal["event", "music"], ...] = Field(
-        ("event", "music"), description="labels that are mostly of other clips stay as they are"
+    kinds: tuple[Literal["event", "music", "speech"], ...] = Field(
+        ("event", "music", "speech"), description="labels that are mostly of other clips stay as they are"
     )
 
 

@@ -91,7 +91,7 @@ def salmonn(model: Salmonn) -> Callable[[float], Ask]:
 
     def at(scale: float) -> Ask:
         def ask(path: str, question: Question) -> str:
-            options = GenerationOptions(**question.options, lora_scale=scale)
+            options = GenerationOptions(**question.options(scale))
             return "".join(model.stream(heard(path), question.instruction, options)).strip()
 
         return ask

@@ -21,6 +21,7 @@ from salmonn_core.yamlfile import nearest
 Row = dict[str, object]
 TASKS = frozenset(INSTRUCTIONS) | frozenset(ALIASES)
 KINDS = ("speech", "event", "music")
+GENDERS = ("man", "woman")
 # Several files as one clip (`expand_wav`) go by one name: their paths, joined.
 JOINED = "\n"
 PAUSE_SAMPLES = 1600  # between the files of one clip, as in the reference
@@ -86,6 +87,8 @@ def _checked(path: Path, line: int, row: object) -> Row:
         raise UserError(f"{where}: unknown task {task!r}{nearest(str(task), TASKS)}; known: {', '.join(sorted(TASKS))}")
     if kind is not None and kind not in KINDS:
         raise UserError(f"{where}: unknown kind {kind!r}; use {', '.join(KINDS)}")
+    if row.get("voice") not in (None, *GENDERS):
+        raise UserError(f"{where}: unknown voice {row['voice']!r}; use {' or '.join(GENDERS)}, or leave it out")
     return row
 
 

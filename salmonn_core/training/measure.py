@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from salmonn_core.namer import mentioned
 from salmonn_core.prompts import INSTRUCTIONS, READING_WEIGHT, WORDS_HERE, said_here, slot_instruction, transcript_limit
 from salmonn_core.training.corpus import MAX_CLIP_S, Clip
-from salmonn_core.training.metrics import Score, families, holds, names, ratio, repeats, slots_right, word_errors
+from salmonn_core.training.metrics import Score, families, holds, ratio, repeats, slots_right, word_errors
 from salmonn_core.training.slots import slot_record, unseen_schema
 from salmonn_core.training.tasks import about_a_word
 
@@ -27,17 +28,20 @@ class Question:
     reading_weight: float = 0.0
     words_first: bool = False
     names_first: bool = False
+    heard_first: bool = False
+    min_new_tokens: int = 0
     repetition_penalty: float = 1.0
+    lora_scale: float = 1.0
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The settings of the answer, by the names of `GenerationOptions`."""
-        return {name: value for name, value in asdict(self).items() if name != "instruction"}
+    def options(self, lora_scale: float) -> dict[str, Any]:
+        """The settings of the answer, by the names of `GenerationOptions`, at a share of the skill's own LoRA scale."""
+        settings = {name: value for name, value in asdict(self).items() if name != "instruction"}
+        return settings | {"lora_scale": lora_scale * self.lora_scale}
 
 
 Ask = Callable[[str, Question], str]  # a clip's path and the question, to the answer
 SLOT_VALUE = f'("{WORDS_HERE}"|null)'
-STORY_WORDS = 15
+STORY_WORDS, STORY_SCALE = 15, 0.5
 TEMPI = ("slow", "medium", "fast")
 ESC_10 = frozenset(
     {"chainsaw", "clock tick", "crying baby", "dog bark", "fire crackling", "helicopter"}
@@ -124,7 +128,7 @@ def _labelled(clip: Clip, answer: str) -> Iterator[Mark]:
 
 
 def _named(clip: Clip, answer: str, how: str) -> Iterator[Mark]:
-    right = any(names(label, answer) for label in _labels(clip))
+    right = any(mentioned(label, answer) for label in _labels(clip))
     yield Mark("name the sound", f"a label named, {how}", right)
     if ESC_10 & set(_labels(clip)):
         yield Mark("name the sound", f"of the ten ESC-10 classes, {how}", right)
@@ -140,7 +144,7 @@ def _music(clip: Clip, answer: str) -> Iterator[Mark]:
         yield Mark("describe music", "instrument family right", bool(played & families(answer)))
     tempo = str(clip.row.get("tempo") or "")
     if tempo in TEMPI:
-        yield Mark("describe music", "tempo class right", names(tempo, answer))
+        yield Mark("describe music", "tempo class right", mentioned(tempo, answer))
 
 
 def _kind(clip: Clip, answer: str) -> Iterator[Mark]:
@@ -206,9 +210,14 @@ def _answered(clip: Clip, answer: str) -> Iterator[Mark]:
     yield Mark(task, "following rate", bool(answer.strip()) and not repeats(answer, clip.text))
 
 
+def _story_question(clip: Clip) -> Question:
+    asked = _asks("story", 120, names_first=True, penalty=1.15)(clip)
+    return replace(asked, heard_first=True, min_new_tokens=40, lora_scale=STORY_SCALE)
+
+
 def _told(clip: Clip, answer: str) -> Iterator[Mark]:
     yield Mark("story", "following rate", len(answer.split()) >= STORY_WORDS and not repeats(answer, clip.text))
-    yield Mark("story", "mentions what was heard", any(names(label, answer) for label in _labels(clip)))
+    yield Mark("story", "mentions what was heard", any(mentioned(label, answer) for label in _labels(clip)))
 
 
 def _exact(clip: Clip, answer: str) -> Iterator[Mark]:
@@ -238,7 +247,7 @@ MEASURES = {
     "slots": Measure(lambda c: c.row.get("slots"), _slot_question, _slots),
     "unseen": Measure(lambda c: c.kind == "speech" and unseen_schema(c)[0], _unseen_question, _unseen),
     "QA": Measure(lambda c: c.row.get("answer") or c.task in ("QA", "co_reasoning"), _spoken_question, _answered),
-    "story": Measure(_is_labelled, _asks("story", 120, names_first=True, penalty=1.15), _told),
+    "story": Measure(_is_labelled, _story_question, _told),
     "other": Measure(_other, _other_question, _exact),
 }
 

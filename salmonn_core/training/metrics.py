@@ -24,7 +24,6 @@ FAMILIES = {  # of instruments, by the stems of their names; the longer name cou
     "percussion": ("drum", "marimba", "xylophone", "vibraphone", "music box", "bell", "timpani", "cymbal", "castanet"),
     "voice": ("choir", "voice", "singing"),
 }
-STEM = 4  # letters of a label's word that must be in the caption
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,6 @@ def word_errors(said: str, heard: str, whisper: Path | None = None) -> tuple[int
         return len(heard.split()), 0
     found = jiwer.process_words(said, heard)
     return found.substitutions + found.deletions + found.insertions, len(said.split())
-
-
-def names(label: str, caption: str) -> bool:
-    """Whether a caption names a label: the four-letter stem of each of its longer words is there."""
-    words = plain(caption).split()
-    stems = [word[:STEM] for word in plain(label).split() if len(word) > 2]
-    return bool(stems) and all(any(word.startswith(stem) for word in words) for stem in stems)
 
 
 def families(text: str) -> set[str]:

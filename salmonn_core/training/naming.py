@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +19,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from salmonn_core.bridge import Bridge
-from salmonn_core.namer import Namer, described, moments
+from salmonn_core.namer import VOICES, Namer, described, moments
 from salmonn_core.training.corpus import Clip, Features
 from salmonn_core.training.manifests import JOINED
 from salmonn_core.training.pieces import Pieces
+from salmonn_core.training.voices import gender_of
 
 EPOCHS, BATCH, RATE, DECAY, DROPOUT = 150, 256, 2e-3, 0.1, 0.3
 FOLDS = 5
@@ -30,12 +32,19 @@ MIXED, SHARES = 0.6, (0.25, 0.75)  # how often a span is of two clips, and how m
 UNLIKELY = -4.0  # where the logits start
 COUNTEREXAMPLES = 0.6  # clips of speech for each clip with labels
 MUSIC_SHARE = 1.2  # pieces of music at most for each other sound, at a time
+MOST_OF_A_VOICE = 40  # clips of one speaker, where it is told who speaks
 LOUDNESS = 2.0  # of the words that a logit of one adds to a token; tokens are about 3.2 long
 
 
 def labels_of(clip: Clip) -> list[str]:
-    """What a sound or a piece of music is labelled with, each once; nothing for speech and for scenes."""
-    if clip.kind == "speech" or clip.task not in (None, "audiocaption", "music_description"):
+    """What a sound or a piece of music is labelled with, each once, and of speech whose voice it is, where known.
+
+    Nothing for scenes.
+    """
+    if clip.kind == "speech":
+        gender = gender_of(clip.row) if clip.task in (None, "asr") else None
+        return [f"{gender}'s voice"] if gender else []
+    if clip.task not in (None, "audiocaption", "music_description"):
         return []
     facts = [f"{clip.row[key]} {noun}" for key, noun in (("tempo", "tempo"), ("mode", "key")) if clip.row.get(key)]
     labels: list[str] = [*(clip.row.get("labels") or ()), *(clip.row.get("instruments") or ())]  # type: ignore[misc]
@@ -48,8 +57,9 @@ def unspoken(clips: Sequence[Clip]) -> list[Clip]:
 
 
 def known_labels(clips: Sequence[Clip]) -> list[str]:
-    """All labels of a set, sorted."""
-    return sorted({label for clip in clips for label in labels_of(clip)})
+    """All labels of a set, sorted; voices if there are both."""
+    found = {label for clip in clips for label in labels_of(clip)}
+    return sorted(found if found.issuperset(VOICES) else found.difference(VOICES))
 
 
 def targets(clips: Sequence[Clip], labels: Sequence[str]) -> Tensor:
@@ -62,9 +72,10 @@ def targets(clips: Sequence[Clip], labels: Sequence[str]) -> Tensor:
 
 
 def words_of(labels: Sequence[str], embeddings: Tensor, pieces: Pieces) -> Tensor:
-    """(labels, width) directions of each label's words, without what they all have in common."""
+    """(labels, width) directions of each label's words, without what they all have in common; of voices zeros."""
     mean = torch.stack([F.normalize(embeddings[pieces.ids(label)].float(), dim=-1).mean(dim=0) for label in labels])
-    return F.normalize(mean - mean.mean(dim=0), dim=-1)
+    sounds = torch.tensor([label not in VOICES for label in labels])
+    return F.normalize(mean - mean[sounds].mean(dim=0), dim=-1) * sounds[:, None]
 
 
 def fit(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: Sequence[str], words: Tensor) -> None:
@@ -85,6 +96,7 @@ def fit(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: Seque
         bridge.namer.label.weight.copy_(weight)
         bridge.namer.label.bias.copy_(bias)
         bridge.namer.words.weight.copy_(LOUDNESS * words.T)
+    _Voices.fitted(bridge, clips, features, labels).tell(bridge.namer)
 
 
 def crossed(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: Sequence[str]) -> dict[str, Tensor]:
@@ -98,16 +110,44 @@ def crossed(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: S
     folds = [_fold(_group(clip)) for clip in chosen]
     groups = {key: _group(clip) for clip in chosen if labels_of(clip) for key in (clip.path, clip.row.get("source"))}
     sounds = [(clip, _fold(_first_group(clip, groups))) for clip in unspoken(clips)]
+    voices = _Voices.fitted(bridge, clips, features, labels)  # of so many clips that none is known by heart
     heard: dict[str, Tensor] = {}
     for number in range(FOLDS):
         known = [row for row, fold in enumerate(folds) if fold != number]
         spans = _Spans([chosen[row] for row in known], [sums[row] for row in known], wanted[known])
         weight, bias = _regression(spans, f"naming without part {number + 1}")
-        namer.label.weight.data, namer.label.bias.data = weight.expand_as(namer.label.weight), bias
+        namer.label.weight.data, namer.label.bias.data = weight.expand_as(namer.label.weight).clone(), bias
+        voices.tell(namer)
         with torch.inference_mode():
             for clip in (clip for clip, fold in sounds if fold == number):
                 heard[clip.path] = namer.logits(bridge.windows(bridge.join(*features[clip.path]))).half()
     return heard
+
+
+@dataclass(frozen=True)
+class _Voices:
+    """What tells a man's voice from a woman's: rows of a namer, none where a set does not have both."""
+
+    rows: list[int]
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def fitted(cls, bridge: Bridge, clips: Sequence[Clip], features: Features, labels: Sequence[str]) -> _Voices:
+        """Of every speaker that is known to be one as many clips, or all."""
+        rng, spoken = random.Random("voices"), dict[str, list[Clip]]()
+        for clip in clips:
+            if clip.kind == "speech" and labels_of(clip):
+                spoken.setdefault(str(clip.row.get("speaker")), []).append(clip)
+        rows = [labels.index(voice) for voice in VOICES if voice in labels]
+        if not rows or not spoken:
+            return cls([], torch.zeros(0, 1), torch.zeros(0))
+        chosen = [clip for of_one in spoken.values() for clip in rng.sample(of_one, min(len(of_one), MOST_OF_A_VOICE))]
+        spans = _Spans(chosen, _running_sums(bridge, features, chosen), targets(chosen, list(VOICES)))
+        return cls(rows, *_regression(spans, "voices"))
+
+    def tell(self, namer: Namer) -> None:
+        namer.label.weight.data[self.rows], namer.label.bias.data[self.rows] = self.weight, self.bias
 
 
 def _first_group(clip: Clip, groups: Mapping[object, str]) -> str:
@@ -133,8 +173,8 @@ def _fold(group: str) -> int:
 
 
 def _chosen(clips: Sequence[Clip]) -> list[Clip]:
-    """The clips with labels, and speech as counterexamples."""
-    sounds = [clip for clip in clips if labels_of(clip)]
+    """The sounds with labels, and speech as counterexamples."""
+    sounds = [clip for clip in clips if clip.kind != "speech" and labels_of(clip)]
     speech = [clip for clip in clips if clip.kind == "speech"]
     return [*sounds, *random.Random("namer").sample(speech, min(len(speech), round(COUNTEREXAMPLES * len(sounds))))]
 

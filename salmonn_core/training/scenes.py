@@ -16,10 +16,10 @@ from salmonn_core.errors import UserError
 from salmonn_core.training.augment import at_peak, level_for
 from salmonn_core.training.manifests import JOINED, PAUSE_SAMPLES, Row, read_clip
 from salmonn_core.training.texts import Sentence
+from salmonn_core.training.voices import gender_of
 
 LONGEST_PART_S = 6.0
 NUMBERS = ("zero", "one", "two", "three")
-WOMEN, MEN = ("af_", "bf_", "slt"), ("am_", "bm_", "rms", "awb", "kal16")
 BEFORE_S, AFTER_S = (0.2, 1.0), (0.5, 2.0)  # of the sound alone, around the question over it
 # Asked aloud over a sound: an assistant that only hears the words cannot answer.
 ASKED_ALOUD = (
@@ -49,13 +49,6 @@ def _kind(row: Row) -> str:
     return str(row.get("kind") or "speech")
 
 
-def voice_gender(row: Row) -> str | None:
-    """`man` or `woman` of a synthetic voice; None where it is not known, or is a mixture of both."""
-    name = str(row.get("speaker") or "").partition(":")[2]
-    man, woman = any(v in name for v in MEN), any(v in name for v in WOMEN)
-    return None if man == woman else "man" if man else "woman"
-
-
 def _two(sounds: Sequence[Row], rng: random.Random) -> tuple[Row, Row]:
     first = rng.choice(sounds)
     return first, rng.choice([s for s in sounds if label_of(s) != label_of(first)])
@@ -83,7 +76,7 @@ def _how_many(speech: Sequence[Row], sounds: Sequence[Row], rng: random.Random) 
 
 def _who(speech: Sequence[Row], sounds: Sequence[Row], rng: random.Random) -> Scene:
     gender = rng.choice(("man", "woman"))
-    said = rng.choice([s for s in speech if voice_gender(s) == gender])
+    said = rng.choice([s for s in speech if gender_of(s) == gender])
     return [said], "Who is speaking, a man or a woman?", gender
 
 
@@ -128,7 +121,7 @@ def check_parts(speech: Sequence[Row], sounds: Sequence[Row], where: str) -> Non
     if len(heard) < 2:
         raise UserError(f"{where}: scenes need short clips of at least two different sounds, and have {len(heard)}")
     for gender in ("man", "woman"):
-        if not any(voice_gender(row) == gender for row in speech):
+        if not any(gender_of(row) == gender for row in speech):
             raise UserError(
                 f"{where}: scenes ask who speaks, and no short clip is of a {gender}'s voice; "
                 "take what `speak` made with kokoro or flite, whose voices are known"

@@ -12,11 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from salmonn_core.namer import MOST_NAMES, SPEECH, Names
+from salmonn_core.namer import MOST_NAMES, SPEECH, VOICES, Names, mentioned
 from salmonn_core.prompts import INSTRUCTIONS, with_names, with_transcript
 from salmonn_core.training.corpus import WHOLE, Clip, Span
 from salmonn_core.training.manifests import Row
-from salmonn_core.training.metrics import names
 from salmonn_core.training.scenes import TOLD_BY_NAMES, label_of
 from salmonn_core.training.slots import slot_example
 from salmonn_core.training.texts import plain, sentences
@@ -79,6 +78,7 @@ def text_example(clip: Clip, labels: Sequence[str], rng: random.Random) -> Examp
 
 def scene_example(clip: Clip, labels: Sequence[str], rng: random.Random) -> Example:
     """A question about what sounds in a row, as if the namer had heard it: what it heard, and some that it only may."""
+    labels = [label for label in labels if label not in VOICES]
     sounds: list[Row] = [{"kind": "event", "labels": [label]} for label in labels]
     parts, question, answer = rng.choice(TOLD_BY_NAMES)([{"text": clip.text}], sounds, rng)
     if about_a_word(question):
@@ -131,7 +131,7 @@ def _read(words: str, task: str, asked: tuple[str, str], rng: random.Random) -> 
 def naming_caption(clip: Clip) -> str:
     """The caption, with the first label added where it names none: "A bird chirps (bird song)."."""
     labels: list[str] = clip.row.get("labels") or []  # type: ignore[assignment]
-    if clip.kind != "event" or not labels or any(names(label, clip.caption) for label in labels):
+    if clip.kind != "event" or not labels or any(mentioned(label, clip.caption) for label in labels):
         return clip.caption
     return f"{clip.caption.rstrip('. ')} ({labels[0]})."
 
@@ -139,7 +139,7 @@ def naming_caption(clip: Clip) -> str:
 def _told(clip: Clip, task: str, answer: str) -> str:
     """A story begins with what was heard unless it says so itself."""
     labels: list[str] = clip.row.get("labels") or []  # type: ignore[assignment]
-    if task != "story" or not labels or any(names(label, answer) for label in labels):
+    if task != "story" or not labels or any(mentioned(label, answer) for label in labels):
         return answer
     return f"{naming_caption(clip)} {answer}"
 

@@ -11,7 +11,7 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,21 @@ KOKORO_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406c
 KOKORO_MAX_SYMBOLS = 508
 FLITE_VOICES = ("slt", "rms", "awb", "kal16")
 ESPEAK_VOICES = ("en-us+m3", "en-us+f2", "en-gb+m7", "en-gb+f4", "en-gb-scotland+m1")
+WOMEN, MEN = ("af_", "bf_", "slt"), ("am_", "bm_", "rms", "awb", "kal16")
 
 Voice = Callable[[str], np.ndarray]
+
+
+def gender_of(row: Mapping[str, object]) -> str | None:
+    """`man` or `woman`, of a manifest's entry: its field `voice`, or a synthetic voice whose name tells.
+
+    None where it is not known, or where a voice is a mixture of both.
+    """
+    if row.get("voice"):
+        return str(row["voice"])
+    name = str(row.get("speaker") or "").partition(":")[2]
+    man, woman = any(v in name for v in MEN), any(v in name for v in WOMEN)
+    return None if man == woman else "man" if man else "woman"
 
 
 def _program(name: str) -> str:

@@ -36,6 +36,8 @@ KEPT_WINDOWS = 16  # whose audio tokens can be asked again or put before another
 MOST_SECONDS = 30.0  # of audio in one prompt
 MOST_FOLLOW_UPS = 3
 Settled = Callable[[], AudioWindow | None]
+# A question of the user's own may be about anything: sounds are named for it, and it is no story.
+OF_ONES_OWN = {"names_first": True, "heard_first": False, "min_new_tokens": 0}
 
 
 @dataclass(frozen=True)
@@ -172,9 +174,9 @@ class Turns:
     def _prompt(self, ask: _Ask) -> Prompt:
         """The skill's prompt, shaped by the plugins; an instruction of the user's own is taken as it is."""
         pinned = self.profile.generation.model_dump(exclude_none=True)
-        settings = GenerationSettings(**{**ask.skill.settings, **pinned})
         if ask.instruction is not None:
-            return Prompt(ask.instruction, settings)
+            return Prompt(ask.instruction, GenerationSettings(**{**ask.skill.settings, **OF_ONES_OWN, **pinned}))
+        settings = GenerationSettings(**{**ask.skill.settings, **pinned})
         first = Prompt(ask.skill.instruction_in(self.profile.language), settings)
         prompt = self.host.shape(ask.window, ask.skill, first, self.past)
         return replace(prompt, settings=replace(prompt.settings, **pinned))

@@ -107,6 +107,12 @@ def test_a_question_of_the_users_own_is_asked_as_it_is(turns, core):
     assert core.asked[0].instruction == "How many dogs?"
 
 
+def test_a_question_to_the_storyteller_is_no_story(turns, core, host):
+    list(turns.answer(window(), host.skill("storytelling"), "How many dogs?"))
+    settings = core.asked[0].settings
+    assert (settings.heard_first, settings.min_new_tokens, settings.names_first) == (False, 0, True)
+
+
 def test_what_the_model_hears_decides_who_answers_not_the_speech_detector(turns, core):
     core.hears = "sound"
     started = next(e for e in turns.answer(window(kind="speech")) if isinstance(e, TurnStarted))

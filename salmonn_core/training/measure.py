@@ -231,7 +231,7 @@ def _other(clip: Clip) -> bool:
 
 def _other_question(clip: Clip) -> Question:
     assert clip.task is not None
-    return _asks(clip.task, 24)(clip)
+    return _asks(clip.task, 24, names_first=True)(clip)
 
 
 MEASURES = {

@@ -85,6 +85,13 @@ def test_sounds_are_named_and_speech_is_not(model):
     assert {"bell", "music"} <= set(model.names(model.join([bell, drums])).likely)
 
 
+def test_who_speaks_is_heard(model):
+    speech = model.encode(read_audio(EXAMPLES / "say-your-name.wav"))
+    asked = "Who is speaking, a man or a woman?"
+    assert model.names(speech, asked).voice == "woman"
+    assert not model.names(speech)
+
+
 def test_words_and_what_sounds_after_them_are_told_in_their_order(model):
     speech, drums = (read_audio(EXAMPLES / file) for file in ("say-your-name.wav", "drums.flac"))
     first, *_, last = model.names(model.encode(np.concatenate((speech, drums)))).in_order

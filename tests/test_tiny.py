@@ -185,8 +185,9 @@ def test_raw_sound_on_standard_input_is_heard(assistant):
 
 
 def test_a_second_question_reads_its_own_words_only(model, monkeypatch):
-    wanted = "".join(model.stream(model.encode(tone(2)), "Describe the sound."))
-    again = model.encode(tone(2))
+    bell = read_audio(EXAMPLES / "bell.flac")  # a clear sound: read in two parts its sums are rounded in another order
+    wanted = "".join(model.stream(model.encode(bell), "Describe the sound."))
+    again = model.encode(bell)
     assert "".join(model.stream(again, "Speech, sound or music?"))
     lengths = []
     prefill = model.llm.prefill

@@ -28,7 +28,7 @@ LASTING = 4  # windows, about a second: what sounds for less is no part of what 
 SPEECH = "speech"
 # Labels of who speaks: told when that is asked. They add nothing to the tokens unless training makes them.
 VOICES = {"man's voice": "man", "woman's voice": "woman"}
-WHO = re.compile(r"\b(wo)?man\b.*\b(wo)?man\b|\b(fe)?male\b.*\b(fe)?male\b|\bgender\b")
+WHO = re.compile(r"\b(wo)?man\b.*\b(wo)?man\b|\b(fe)?male\b.*\b(fe)?male\b|\bgender\b", re.IGNORECASE)
 ORDER, WORDS = re.compile(r"\b(before|after|first|last)\b"), re.compile(r"\b(words|speech|voice)\b")
 MOMENTS = 3
 LEAST_VARIANCE = 1e-6

@@ -109,6 +109,7 @@ def test_a_window_is_named_with_its_neighbours() -> None:
         ("Who is speaking, a man or a woman?", True),
         ("Tell whether the voice is male or female.", True),
         ("Which gender does the voice suggest?", True),
+        ("Woman or man?", True),
         ("Is it a man or a dog?", False),
         ("What do you hear?", False),
     ],

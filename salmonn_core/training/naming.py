@@ -108,7 +108,8 @@ def crossed(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: S
     chosen = _chosen(clips)
     sums, wanted = _running_sums(bridge, features, chosen), targets(chosen, labels)
     folds = [_fold(_group(clip)) for clip in chosen]
-    groups = {key: _group(clip) for clip in chosen if labels_of(clip) for key in (clip.path, clip.row.get("source"))}
+    named = [clip for clip in chosen if clip.kind != "speech"]
+    groups = {key: _group(clip) for clip in named for key in (clip.path, clip.row.get("source"))}
     sounds = [(clip, _fold(_first_group(clip, groups))) for clip in unspoken(clips)]
     voices = _Voices.fitted(bridge, clips, features, labels)  # of so many clips that none is known by heart
     heard: dict[str, Tensor] = {}

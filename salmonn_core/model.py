@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -271,23 +271,22 @@ class Salmonn:
         self, audio: AudioTokens, lora_scale: float = 1.0, cancelled: Callable[[], bool] = lambda: False
     ) -> str:
         """The words of a clip, written with the settings that suit transcripts; kept, so a second call is free."""
-        if audio.words.get(lora_scale) is None:
-            asked = for_words(audio, lora_scale)
-            words = "".join(self.stream(audio, asked.instruction, asked.options, cancelled=cancelled)).strip()
-            if cancelled():
-                return words
-            audio.words[lora_scale] = words
-        return audio.words[lora_scale]
+        if lora_scale in audio.words:
+            return audio.words[lora_scale]
+        return self._written(for_words(audio, lora_scale), partial(audio.words.__setitem__, lora_scale), cancelled)
 
     def caption(self, audio: AudioTokens, cancelled: Callable[[], bool] = lambda: False) -> str:
         """A sentence of what sounds in a clip, at full LoRA scale; kept, so a second call is free."""
-        if not audio.captions:
-            asked = for_caption(audio)
-            said = "".join(self.stream(audio, asked.instruction, asked.options, cancelled=cancelled)).strip()
-            if cancelled():
-                return said
-            audio.captions.append(said)
-        return audio.captions[0]
+        if audio.captions:
+            return audio.captions[0]
+        return self._written(for_caption(audio), audio.captions.append, cancelled)
+
+    def _written(self, asked: Asked, keep: Callable[[str], None], cancelled: Callable[[], bool]) -> str:
+        """The answer to a question that others need first; kept only if it is whole."""
+        written = "".join(self.stream(asked.audio, asked.instruction, asked.options, cancelled=cancelled)).strip()
+        if not cancelled():
+            keep(written)
+        return written
 
     def spot(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 from salmonn_core.config import SAMPLE_RATE
 from salmonn_core.errors import UserError
 from salmonn_core.training.augment import at_peak, level_for
-from salmonn_core.training.manifests import JOINED, PAUSE_SAMPLES, Row, read_clip
+from salmonn_core.training.manifests import GENDERS, JOINED, PAUSE_SAMPLES, Row, read_clip
 from salmonn_core.training.texts import Sentence
 from salmonn_core.training.voices import gender_of
 
@@ -75,7 +75,7 @@ def _how_many(speech: Sequence[Row], sounds: Sequence[Row], rng: random.Random) 
 
 
 def _who(speech: Sequence[Row], sounds: Sequence[Row], rng: random.Random) -> Scene:
-    gender = rng.choice(("man", "woman"))
+    gender = rng.choice(GENDERS)
     said = rng.choice([s for s in speech if gender_of(s) == gender])
     return [said], "Who is speaking, a man or a woman?", gender
 
@@ -120,7 +120,7 @@ def check_parts(speech: Sequence[Row], sounds: Sequence[Row], where: str) -> Non
     heard = {label_of(row) for row in sounds}
     if len(heard) < 2:
         raise UserError(f"{where}: scenes need short clips of at least two different sounds, and have {len(heard)}")
-    for gender in ("man", "woman"):
+    for gender in GENDERS:
         if not any(gender_of(row) == gender for row in speech):
             raise UserError(
                 f"{where}: scenes ask who speaks, and no short clip is of a {gender}'s voice; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
 from salmonn_core.decode import GenerationOptions, generate, only_match, pieces
 from salmonn_core.errors import UserError
 from salmonn_core.letters import Letters, likeliest
+from salmonn_core.lexicon import english
 from salmonn_core.likeness import as_said
 from salmonn_core.llm import Llm, State
 from salmonn_core.namer import Names, named
@@ -38,6 +39,7 @@ from salmonn_core.prompts import (
     with_transcript,
 )
 from salmonn_core.reading import LETTERS_SHARE, Guide, LetterReading, Reader, Reading, WordReading
+from salmonn_core.respelling import Respelling
 from salmonn_core.spelling import LetterSpelling, WordSpelling
 from salmonn_core.spotting import Read, spot
 from salmonn_core.whisper import encode_whisper, log_mel
@@ -107,6 +109,7 @@ class Open:
     options: GenerationOptions
     guide: Guide | None
     begun: str = ""  # what the answer begins with
+    respelled: Callable[[Iterable[str]], Iterator[str]] = iter
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,7 @@ class Salmonn:
         ids = generate(
             self.llm, self.tokenizer, ready.rest, options, cancelled, ready.prefix, ready.remember, opened.guide
         )
-        yield from pieces(self.tokenizer, ids)
+        yield from opened.respelled(pieces(self.tokenizer, ids))
 
     def stream_many(self, asked: Sequence[Asked]) -> list[list[str]]:
         """Several questions at once: of each the pieces that `stream` would yield (`salmonn_core.together`)."""
@@ -265,7 +268,7 @@ class Salmonn:
             return answer
         begun = self._begun(audio, options, cancelled)
         ready = self.prompt(instruction, audio, options.lora_scale, asked.history, asked.before, begun)
-        return Open(ready, options, self._guide(audio, options), begun)
+        return Open(ready, options, self._guide(audio, options), begun, self._respelled(audio, options))
 
     def transcript(
         self, audio: AudioTokens, lora_scale: float = 1.0, cancelled: Callable[[], bool] = lambda: False
@@ -372,6 +375,13 @@ class Salmonn:
         if audio.letters is not None:
             readings.append(LetterReading(audio.letters, self._letters, letters))
         return Guide(readings)
+
+    def _respelled(
+        self, audio: AudioTokens | None, options: GenerationOptions
+    ) -> Callable[[Iterable[str]], Iterator[str]]:
+        if not options.reading_weight or audio is None or audio.letters is None:
+            return iter
+        return Respelling(audio.letters, self._letters, english())
 
     def ask(self, audio: str | Path | np.ndarray, instruction: str, options: GenerationOptions | None = None) -> str:
         """Answer one question about a sound file or a waveform (samples,) at 16 kHz."""

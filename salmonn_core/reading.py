@@ -87,32 +87,43 @@ class Reading:
 
     def scores(self, tokens: Tensor) -> Tensor:
         """How much likelier the clip is to begin with the answer and each of some tokens than with the answer."""
+        scores = self.continued(self.spelling.classes(self.at_start)[tokens], FLOOR)
+        scores[tokens == self.spelling.end] = self._path.ends() - self._score
+        return scores
+
+    def continued(self, classes: Tensor, floor: float) -> Tensor:
+        """The same of some spellings, (n, longest) classes each, zeros after them.
+
+        Args:
+            floor: what is unlikelier gets no likelier by more classes; that of what has none.
+        """
         start, _, end = self._here
         log_probs, path = self._log_probs[start:end], self._path.between(start, end)
-        classes = self.spelling.classes(self.at_start)[tokens]
-        scores = torch.full((len(tokens),), self._score + FLOOR, dtype=torch.double)
+        scores = torch.full((len(classes),), self._score + floor, dtype=torch.double)
         known = (classes[:, 0] > 0).nonzero().flatten()
-        begun = torch.zeros_like(known)  # which of the paths each token goes on from: many tokens begin alike
+        begun = torch.zeros_like(known)  # which of the paths each goes on from: many begin alike
         for place in range(classes.shape[1]):
             ways, which = (begun * log_probs.shape[1] + classes[known, place]).unique(return_inverse=True)
             path, class_ = path.of(ways // log_probs.shape[1]), ways % log_probs.shape[1]
             scores[known] = path.begins_with(log_probs, class_)[which]
-            # A beginning that is unlikelier than the floor gets no likelier by more classes.
-            longer = scores[known] > self._score + FLOOR
+            longer = scores[known] > self._score + floor
             if place + 1 < classes.shape[1]:
                 longer &= classes[known, place + 1] > 0
             if place + 1 == classes.shape[1] or not longer.any():
                 break
             goes_on, begun = which[longer].unique(return_inverse=True)
             path, known = path.of(goes_on).then(log_probs, class_[goes_on]), known[longer]
-        scores[tokens == self.spelling.end] = self._path.ends()
         return scores - self._score
 
     def take(self, token: int) -> None:
         """Move on by one token; one that cannot be spelled leaves its place as it is."""
         classes = self.spelling.classes(self.at_start)[token]
+        self.move(classes[classes > 0])
+
+    def move(self, classes: Tensor) -> None:
+        """Move on by some classes in a row."""
         self.at_start = False
-        for class_ in classes[classes > 0]:
+        for class_ in classes:
             self._score = float(self._path.begins_with(self._log_probs, class_[None]))
             self._path = self._path.then(self._log_probs, class_[None])
         self._here = self._place()

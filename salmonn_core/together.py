@@ -40,8 +40,8 @@ def stream_many(model: Salmonn, asked: Sequence[Asked]) -> list[list[str]]:
         else:
             choices = [Choice(opened.options, model.tokenizer, opened.guide) for _, opened, _ in group]
             found = generate_batch(model.llm, prompts, choices, lora_scale, prefixes, remember)
-        for (row, _, _), ids in zip(group, found, strict=True):
-            answers[row] += pieces(model.tokenizer, iter(ids))
+        for (row, opened, _), ids in zip(group, found, strict=True):
+            answers[row] += opened.respelled(pieces(model.tokenizer, iter(ids)))
     return answers
 
 

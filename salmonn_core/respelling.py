@@ -1,0 +1,104 @@
+"""Words that do not exist, in a transcript, become those that were said.
+
+Letters are read as they sound and a small LLM writes what it reads: "easten" for eastern, "polinisa" for Polynesia. Of
+the words that look like one that nobody knows, the likeliest takes its place: by how well its letters are heard there
+and by how often it is used. A name that is in no lexicon stays, if its letters are heard clearly enough.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from salmonn_core.letters import CLASS_OF, CLASSES, as_classes
+from salmonn_core.lexicon import Lexicon
+from salmonn_core.reading import LetterReading
+from salmonn_core.spelling import LetterSpelling
+
+UNKNOWN = -24.0  # log of the share of a word that nobody knows: a name
+ANOTHER = -3.0  # for two words in place of one
+UNHEARD = -80.0  # nats: words are longer than tokens, and may be heard much worse than they are written
+END = CLASSES  # the class after the letters
+SHORTEST = 3  # letters of a word that is looked at
+WORD = re.compile(r"[a-z'][a-z']+")
+
+
+class Respelling:
+    """Of one transcript, word after word.
+
+    Args:
+        log_probs: (frames, classes) of letters (`salmonn_core.letters`).
+    """
+
+    def __init__(self, log_probs: Tensor, spelling: LetterSpelling, lexicon: Lexicon) -> None:
+        # A frame and a class more: the end, after which no letter is left that a short word could leave out.
+        ended = F.pad(log_probs, (0, 1, 0, 1), value=-torch.inf)
+        ended[-1, END] = 0.0
+        self._reading, self._lexicon = LetterReading(ended, spelling, 1.0), lexicon
+        self._written: list[str] = []  # since the last word that was looked at
+
+    def __call__(self, pieces: Iterable[str]) -> Iterator[str]:
+        """A transcript that comes in pieces, in words: each as soon as it is whole, an unknown one with the next."""
+        unknown = ""
+        for text in whole_words(pieces):
+            if unknown:
+                yield self._respelled(unknown, text.strip())
+                unknown = ""
+            if self._is_unknown(text.strip()):
+                unknown = text
+            else:
+                yield self._kept(text)
+        if unknown:
+            yield self._respelled(unknown)
+
+    def _is_unknown(self, word: str) -> bool:
+        return len(word) >= SHORTEST and WORD.fullmatch(word) is not None and word not in self._lexicon
+
+    def _kept(self, text: str) -> str:
+        self._written.append(text.strip())
+        return text
+
+    def _respelled(self, text: str, following: str = "") -> str:
+        """One word with the space around it."""
+        word = text.strip()
+        self._catch_up()
+        ways = self._lexicon.near(word)
+        shares = [UNKNOWN] + [self._lexicon.share(way) + ANOTHER * way.count(" ") for way in ways]
+        heard = self._reading.continued(self._classes([word, *ways], following), UNHEARD)
+        return self._kept(text.replace(word, [word, *ways][int((heard + torch.tensor(shares)).argmax())]))
+
+    def _catch_up(self) -> None:
+        """To where the next word begins: transcripts without a word to look at pay nothing."""
+        for word in self._written:
+            if said := spelled(word):
+                self._reading.move(torch.tensor(as_classes(self._spaced(said))))
+        self._written = []
+
+    def _classes(self, ways: list[str], following: str) -> Tensor:
+        """(n, longest) classes of each way, zeros behind: with what follows, else a short one has letters to spare."""
+        after = as_classes(f" {spelled(following)} ") if spelled(following) else [END]
+        rows = [torch.tensor(as_classes(self._spaced(way)) + after) for way in ways]
+        return pad_sequence(rows, batch_first=True)
+
+    def _spaced(self, word: str) -> str:
+        return word if self._reading.at_start else f" {word}"
+
+
+def whole_words(pieces: Iterable[str]) -> Iterator[str]:
+    """A text that comes in pieces, word by word, each with the space after it."""
+    held = ""
+    for piece in pieces:
+        *whole, held = re.split(r"(?<=\s)(?=\S)", held + piece)
+        yield from whole
+    if held:
+        yield held
+
+
+def spelled(text: str) -> str:
+    """What of a text has letters: in lower case, one space between words."""
+    return " ".join("".join(letter for letter in text.lower() if letter in CLASS_OF).split())

@@ -57,6 +57,7 @@ class SalmonnCore:
             torch.set_num_threads(settings.threads)
         self.name = settings.model
         self._model = open_model(settings)
+        self._model.expect(settings.vocabulary)
         # The first question packs the LoRA and reads the prompt's beginning: before anybody waits for an answer.
         heard = self.encode(np.zeros(SAMPLE_RATE, np.float32))
         self.kind(heard)

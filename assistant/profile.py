@@ -51,6 +51,7 @@ class CoreSettings(_Strict):
     device: str = "cpu"
     precision: Literal["auto", "fp32", "bf16", "int8", "int4"] = "auto"
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves it to torch")
+    vocabulary: tuple[str, ...] = Field((), description="names and other words to expect, as they are to be written")
 
 
 # The numbers that a preset stands for; whatever a profile sets itself wins over them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 RAREST = 750  # a word in 10 ** 7.5; what is rarer in texts is mostly misspelt
@@ -12,47 +12,66 @@ PLAIN = re.compile(r"[a-z][a-z']+|[ai]")
 LIKE = 0.4  # of a word's letters may differ in one that looks like it
 LEAST = 2
 MOST = 60  # that look like one
+UNKNOWN = -24.0  # share of a word that is not among them: mostly there is none, or it is a name
+TAUGHT = -9.0  # share of a word that the user expects: said more often than most names, seldom beside "the"
 
 
 class Lexicon:
-    """Words by the logarithm of their share in all words that are used."""
+    """Words by the logarithm of their share in all words that are used.
 
-    def __init__(self, shares: Mapping[str, float]) -> None:
-        self._shares = shares
-        self._words = list(shares)
+    Args:
+        taught: words that the user expects, as they are to be written.
+    """
+
+    def __init__(self, shares: Mapping[str, float], taught: Iterable[str] = ()) -> None:
+        self._taught = {word.lower(): word for name in taught for word in name.split()}
+        self._shares = {**shares, **dict.fromkeys(self._taught, TAUGHT)}
+        self._words = list(self._shares)
 
     def __contains__(self, word: str) -> bool:
-        bare = word.strip("'")
-        return not bare or bare in self._shares or (bare.endswith("'s") and bare[:-2] in self._shares)
+        return self.share(word) > UNKNOWN
 
     def share(self, words: str) -> float:
         """The logarithm of how often some words would stand in a row if none cared for its neighbours."""
-        return sum(self._shares[word] for word in words.split())
+        return sum(self._share(word) for word in words.split())
 
-    def near(self, word: str) -> list[str]:
-        """The words, or two in a row, that look most like one."""
-        from rapidfuzz.distance import Levenshtein
-        from rapidfuzz.process import extract
+    def _share(self, word: str) -> float:
+        bare = word.strip("'")
+        return self._shares.get(bare, self._shares.get(bare.removesuffix("'s"), UNKNOWN))
 
-        differ = max(LEAST, math.ceil(LIKE * len(word)))
-        found = extract(word, self._words, scorer=Levenshtein.distance, score_cutoff=differ, limit=MOST)
+    def instead_of(self, word: str) -> list[str]:
+        """What may have been said in place of a word; nothing if it is well known.
+
+        The words, or two in a row, that look most like one that nobody knows; of one that is known those that
+        the user expects.
+        """
+        if word in self:
+            return [] if word in self._taught else _near(word, list(self._taught))
         halves = ((word[:at], word[at:]) for at in range(1, len(word)))
-        return [like for like, *_ in found] + [
-            " ".join(both) for both in halves if all(h in self._shares for h in both)
-        ]
+        return _near(word, self._words) + [" ".join(both) for both in halves if all(h in self._shares for h in both)]
+
+    def written(self, words: str) -> str:
+        """Words as the user writes them."""
+        return " ".join(self._taught.get(word, word) for word in words.split())
+
+
+def _near(word: str, words: list[str]) -> list[str]:
+    from rapidfuzz.distance import Levenshtein
+    from rapidfuzz.process import extract
+
+    differ = max(LEAST, math.ceil(LIKE * len(word)))
+    return [like for like, *_ in extract(word, words, scorer=Levenshtein.distance, score_cutoff=differ, limit=MOST)]
 
 
 @cache
-def english() -> Lexicon:
-    """Of wordfreq's English list (books, subtitles, Wikipedia, news and the web): 0.4 s, once."""
+def english_words() -> Mapping[str, float]:
+    """The shares in wordfreq's English list (books, subtitles, Wikipedia, news and the web): 0.4 s, once."""
     from wordfreq import get_frequency_list
 
     by_rarity = get_frequency_list("en")  # at place n the words whose share is 10 ** (-n / 100)
-    return Lexicon(
-        {
-            word: -rarity / 100 * math.log(10)
-            for rarity, words in enumerate(by_rarity[: RAREST + 1])
-            for word in words
-            if PLAIN.fullmatch(word)
-        }
-    )
+    return {
+        word: -rarity / 100 * math.log(10)
+        for rarity, words in enumerate(by_rarity[: RAREST + 1])
+        for word in words
+        if PLAIN.fullmatch(word)
+    }

@@ -20,7 +20,6 @@ from salmonn_core.lexicon import Lexicon
 from salmonn_core.reading import LetterReading
 from salmonn_core.spelling import LetterSpelling
 
-UNKNOWN = -24.0  # log of the share of a word that nobody knows: a name
 ANOTHER = -3.0  # for two words in place of one
 UNHEARD = -80.0  # nats: words are longer than tokens, and may be heard much worse than they are written
 END = CLASSES  # the class after the letters
@@ -44,33 +43,34 @@ class Respelling:
 
     def __call__(self, pieces: Iterable[str]) -> Iterator[str]:
         """A transcript that comes in pieces, in words: each as soon as it is whole, an unknown one with the next."""
-        unknown = ""
+        doubtful, ways = "", list[str]()
         for text in whole_words(pieces):
-            if unknown:
-                yield self._respelled(unknown, text.strip())
-                unknown = ""
-            if self._is_unknown(text.strip()):
-                unknown = text
-            else:
+            if ways:
+                yield self._respelled(doubtful, ways, text.strip())
+            doubtful, ways = text, self._ways(text.strip())
+            if not ways:
                 yield self._kept(text)
-        if unknown:
-            yield self._respelled(unknown)
+        if ways:
+            yield self._respelled(doubtful, ways)
 
-    def _is_unknown(self, word: str) -> bool:
-        return len(word) >= SHORTEST and WORD.fullmatch(word) is not None and word not in self._lexicon
+    def _ways(self, word: str) -> list[str]:
+        """What may have been said in place of a word."""
+        plain = len(word) >= SHORTEST and WORD.fullmatch(word)
+        return self._lexicon.instead_of(word) if plain else []
 
     def _kept(self, text: str) -> str:
-        self._written.append(text.strip())
-        return text
-
-    def _respelled(self, text: str, following: str = "") -> str:
-        """One word with the space around it."""
+        """One word with the space around it, that stays or was chosen."""
         word = text.strip()
+        self._written.append(word)
+        return text.replace(word, self._lexicon.written(word)) if word else text
+
+    def _respelled(self, text: str, ways: list[str], following: str = "") -> str:
+        """The same of one in whose place another may have been said."""
         self._catch_up()
-        ways = self._lexicon.near(word)
-        shares = [UNKNOWN] + [self._lexicon.share(way) + ANOTHER * way.count(" ") for way in ways]
-        heard = self._reading.continued(self._classes([word, *ways], following), UNHEARD)
-        return self._kept(text.replace(word, [word, *ways][int((heard + torch.tensor(shares)).argmax())]))
+        ways = [text.strip(), *ways]
+        shares = torch.tensor([self._lexicon.share(way) + ANOTHER * way.count(" ") for way in ways])
+        heard = self._reading.continued(self._classes(ways, following), UNHEARD)
+        return self._kept(text.replace(ways[0], ways[int((heard + shares).argmax())]))
 
     def _catch_up(self) -> None:
         """To where the next word begins: transcripts without a word to look at pay nothing."""
@@ -82,7 +82,7 @@ class Respelling:
     def _classes(self, ways: list[str], following: str) -> Tensor:
         """(n, longest) classes of each way, zeros behind: with what follows, else a short one has letters to spare."""
         after = as_classes(f" {spelled(following)} ") if spelled(following) else [END]
-        rows = [torch.tensor(as_classes(self._spaced(way)) + after) for way in ways]
+        rows = [torch.tensor(as_classes(self._spaced(spelled(way))) + after) for way in ways]
         return pad_sequence(rows, batch_first=True)
 
     def _spaced(self, word: str) -> str:

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from salmonn_core.letters import CLASSES, as_classes
-from salmonn_core.lexicon import Lexicon, english
+from salmonn_core.lexicon import Lexicon, english_words
 from salmonn_core.respelling import Respelling
 from salmonn_core.spelling import LetterSpelling
 
 SOUND_ALIKE = {"e": "i", "i": "e", "r": "l", "o": "u", "u": "o", "f": "p"}
-FEW = Lexicon({"the": -3.0, "time": -6.0, "zone": -9.0, "eastern": -10.0, "easter": -11.0, "easton": -13.0, "at": -5.0})
+SHARES = {"the": -3.0, "time": -6.0, "zone": -9.0, "eastern": -10.0, "easter": -11.0, "easton": -13.0, "at": -5.0}
+FEW = Lexicon(SHARES)
+ENGLISH = Lexicon(english_words())
 
 
 class Tokenizer:
@@ -95,17 +97,33 @@ def test_a_transcript_of_nothing_is_nothing() -> None:
     assert respelled("easten", heard("the")[:1]) in {"easten", "the", "eastern", "easton", "easter"}
 
 
+def test_a_name_that_the_user_expects_is_written_as_the_user_writes_it() -> None:
+    names = Lexicon(SHARES, ["Wallsburg", "Dena Eastin"])
+    assert respelled("the walsborg time", heard("the wollsburg time"), names) == "the Wallsburg time"
+    assert respelled("the wallsburg", heard("the wallsburg"), names) == "the Wallsburg"
+    # Also where another word that there is was written: its letters decide.
+    assert respelled("the eastern time", heard("the eastin time"), names) == "the Eastin time"
+    assert respelled("the eastern time", heard("the eastern time"), names) == "the eastern time"
+
+
+def test_names_with_digits_and_accents_may_be_expected_and_are_found_by_their_letters() -> None:
+    names = Lexicon(SHARES, ["Zo\u00eb", "R2D2", "42"])
+    assert respelled("the zoa time", heard("the zo time"), names) == "the Zo\u00eb time"
+    assert respelled("the rdz time", heard("the rd time"), names) == "the R2D2 time"
+
+
 @pytest.mark.parametrize("word", ["eastern", "polynesia", "deacon", "i'm", "don't", "dog's", "teaspoonful", "okay"])
 def test_english_knows_what_people_say(word: str) -> None:
-    assert word in english()
+    assert word in ENGLISH
 
 
 @pytest.mark.parametrize("word", ["easten", "polinisa", "deeken", "proctitioners", "narative"])
 def test_english_does_not_know_what_nobody_writes(word: str) -> None:
-    assert word not in english()
+    assert word not in ENGLISH
 
 
 def test_the_words_that_look_most_like_one_are_found() -> None:
-    assert "eastern" in english().near("easten")
-    assert "practitioners" in english().near("proctitioners")
-    assert "mike stein" in english().near("mikestein")
+    assert "eastern" in ENGLISH.instead_of("easten")
+    assert "practitioners" in ENGLISH.instead_of("proctitioners")
+    assert "mike stein" in ENGLISH.instead_of("mikestein")
+    assert not ENGLISH.instead_of("eastern")

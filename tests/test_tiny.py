@@ -99,6 +99,23 @@ def test_words_and_what_sounds_after_them_are_told_in_their_order(model):
 
 
 @needs_shared
+def test_words_that_do_not_exist_are_not_written_and_names_are_as_the_profile_has_them():
+    from assistant.core import SalmonnCore
+    from assistant.profile import CoreSettings
+    from assistant.records import GenerationSettings, Prompt
+
+    asked = Prompt("Transcribe the speech.", GenerationSettings(max_new_tokens=180, reading_weight=0.7))
+    core = SalmonnCore(CoreSettings(vocabulary=("Newberg",)))
+    lobster = core.encode(read_audio(SHARED / "data/dev/speech/librispeech-test-other-0087.opus"))
+    pieces = list(core.stream(lobster, asked))
+    assert "lobster" in "".join(pieces)  # letter by letter it is a "lopster"
+    assert pieces[-1] == "Newberg"
+    assert core.stream_many([(lobster, asked)]) == [pieces]
+    core._model.expect(())
+    assert list(core.stream(lobster, asked)) == [*pieces[:-1], "newburg"]
+
+
+@needs_shared
 def test_the_model_tells_speech_from_sounds(model):
     """84 of 100 when this was written; 17 of these 20."""
     from assistant.core import KIND_PROMPT

@@ -39,12 +39,15 @@ class Lexicon:
         bare = word.strip("'")
         return self._shares.get(bare, self._shares.get(bare.removesuffix("'s"), UNKNOWN))
 
-    def instead_of(self, word: str) -> list[str]:
-        """What may have been said in place of a word; nothing if it is well known.
+    def instead_of(self, word: str, *more: str) -> list[str]:
+        """What may have been said in place of a word, or of two; nothing if that is out of the question.
 
         The words, or two in a row, that look most like one that nobody knows; of one that is known those that
-        the user expects.
+        the user expects; of two the one that they are together.
         """
+        if more:
+            known = word in self and more[0] in self
+            return [word + more[0]] if known and word + more[0] in self._shares else []
         if word in self:
             return [] if word in self._taught else _near(word, list(self._taught))
         halves = ((word[:at], word[at:]) for at in range(1, len(word)))

@@ -2,7 +2,8 @@
 
 Letters are read as they sound and a small LLM writes what it reads: "easten" for eastern, "polinisa" for Polynesia. Of
 the words that look like one that nobody knows, the likeliest takes its place: by how well its letters are heard there
-and by how often it is used. A name that is in no lexicon stays, if its letters are heard clearly enough.
+and by how often it is used. A name that is in no lexicon stays, if its letters are heard clearly enough. Two words
+that may be one, "land lady", are looked at in the same way.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from salmonn_core.lexicon import Lexicon
 from salmonn_core.reading import LetterReading
 from salmonn_core.spelling import LetterSpelling
 
-ANOTHER = -3.0  # for two words in place of one
 UNHEARD = -80.0  # nats: words are longer than tokens, and may be heard much worse than they are written
 END = CLASSES  # the class after the letters
 SHORTEST = 3  # letters of a word that is looked at
@@ -42,35 +42,36 @@ class Respelling:
         self._written: list[str] = []  # since the last word that was looked at
 
     def __call__(self, pieces: Iterable[str]) -> Iterator[str]:
-        """A transcript that comes in pieces, in words: each as soon as it is whole, an unknown one with the next."""
-        doubtful, ways = "", list[str]()
+        """A transcript that comes in pieces, word by word: each when the next is whole, a doubtful one by one later."""
+        waiting, ways = "", list[str]()
         for text in whole_words(pieces):
-            if ways:
-                yield self._respelled(doubtful, ways, text.strip())
-            doubtful, ways = text, self._ways(text.strip())
-            if not ways:
-                yield self._kept(text)
+            if not ways and (ways := self._ways(waiting + text)):
+                waiting += text
+                continue
+            if waiting:
+                yield self._settled(waiting, ways, text)
+            waiting, ways = text, self._ways(text)
+        if waiting:
+            yield self._settled(waiting, ways)
+
+    def _ways(self, text: str) -> list[str]:
+        """What may have been said in place of a word, or of two."""
+        words = text.split()
+        least = 1 + SHORTEST - len(words)
+        plain = all(len(word) >= least and WORD.fullmatch(word) for word in words)
+        return self._lexicon.instead_of(*words) if plain else []
+
+    def _settled(self, text: str, ways: list[str], following: str = "") -> str:
+        """What was said in place of a word or two, with the space around them."""
+        said = text.strip()
         if ways:
-            yield self._respelled(doubtful, ways)
-
-    def _ways(self, word: str) -> list[str]:
-        """What may have been said in place of a word."""
-        plain = len(word) >= SHORTEST and WORD.fullmatch(word)
-        return self._lexicon.instead_of(word) if plain else []
-
-    def _kept(self, text: str) -> str:
-        """One word with the space around it, that stays or was chosen."""
-        word = text.strip()
-        self._written.append(word)
-        return text.replace(word, self._lexicon.written(word)) if word else text
-
-    def _respelled(self, text: str, ways: list[str], following: str = "") -> str:
-        """The same of one in whose place another may have been said."""
-        self._catch_up()
-        ways = [text.strip(), *ways]
-        shares = torch.tensor([self._lexicon.share(way) + ANOTHER * way.count(" ") for way in ways])
-        heard = self._reading.continued(self._classes(ways, following), UNHEARD)
-        return self._kept(text.replace(ways[0], ways[int((heard + shares).argmax())]))
+            self._catch_up()
+            ways = [said, *ways]
+            shares = torch.tensor([self._lexicon.share(way) for way in ways])
+            heard = self._reading.continued(self._classes(ways, following), UNHEARD)
+            text = text.replace(said, said := ways[int((heard + shares).argmax())])
+        self._written.append(said)
+        return text.replace(said, self._lexicon.written(said)) if said else text
 
     def _catch_up(self) -> None:
         """To where the next word begins: transcripts without a word to look at pay nothing."""

@@ -67,6 +67,14 @@ def test_two_words_that_were_written_as_one_are_two_again() -> None:
     assert respelled("the timezone", heard("the time zone")) == "the time zone"
 
 
+def test_a_word_that_was_written_as_two_is_one_again() -> None:
+    lexicon = Lexicon(SHARES | {"land": -9.0, "lady": -9.0, "landlady": -14.0, "mark": -9.0})
+    assert respelled("the land lady at", heard("the landlady at"), lexicon) == "the landlady at"
+    assert respelled("at the land lady", heard("at the landlady"), lexicon) == "at the landlady"
+    assert respelled("the land lady at", heard("the land lady at", 0.999), lexicon) == "the land lady at"
+    assert respelled("the land mark at", heard("the landmark at"), lexicon) == "the land mark at"
+
+
 def test_known_words_are_left_alone_whatever_the_letters_say() -> None:
     assert respelled("at the time", heard("eastern zone")) == "at the time"
 
@@ -88,8 +96,8 @@ def test_words_come_as_soon_as_they_are_whole() -> None:
         (word, len(told))
         for word in Respelling(heard("the eastern time zone"), LetterSpelling(Tokenizer()), FEW)(pieces())
     ]
-    # A word is whole when the next begins; an unknown one waits for the next to be whole.
-    assert came == [("the ", 2), ("eastern ", 4), ("time ", 4), ("zone", 5)]
+    # A word is whole when the next begins, and comes when that is whole, in case the two are one.
+    assert came == [("the ", 3), ("eastern ", 4), ("time ", 5), ("zone", 5)]
 
 
 def test_a_transcript_of_nothing_is_nothing() -> None:

@@ -43,15 +43,18 @@ class Lexicon:
         """What may have been said in place of a word, or of two; nothing if that is out of the question.
 
         The words, or two in a row, that look most like one that nobody knows; of one that is known those that
-        the user expects; of two the one that they are together.
+        the user expects; of two the one that they are together, if that is said more often.
         """
         if more:
-            known = word in self and more[0] in self
-            return [word + more[0]] if known and word + more[0] in self._shares else []
+            return [word + more[0]] if self._is_one(word, more[0]) else []
         if word in self:
             return [] if word in self._taught else _near(word, list(self._taught))
         halves = ((word[:at], word[at:]) for at in range(1, len(word)))
         return _near(word, self._words) + [" ".join(both) for both in halves if all(h in self._shares for h in both)]
+
+    def _is_one(self, word: str, other: str) -> bool:
+        whole = self._shares.get(word + other, UNKNOWN)
+        return word in self and other in self and whole > self.share(word) + self.share(other)
 
     def written(self, words: str) -> str:
         """Words as the user writes them."""

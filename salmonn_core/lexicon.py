@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import lru_cache
 
 RAREST = 750  # a word in 10 ** 7.5; what is rarer in texts is mostly misspelt
 PLAIN = re.compile(r"[a-z][a-z']+|[ai]")
@@ -69,15 +69,20 @@ def _near(word: str, words: list[str]) -> list[str]:
     return [like for like, *_ in extract(word, words, scorer=Levenshtein.distance, score_cutoff=differ, limit=MOST)]
 
 
-@cache
-def english_words() -> Mapping[str, float]:
-    """The shares in wordfreq's English list (books, subtitles, Wikipedia, news and the web): 0.4 s, once."""
+@lru_cache(2)
+def english(taught: tuple[str, ...] = ()) -> Lexicon:
+    """What wordfreq knows (books, subtitles, Wikipedia, news and the web): 0.4 s, once.
+
+    Args:
+        taught: as of `Lexicon`.
+    """
     from wordfreq import get_frequency_list
 
     by_rarity = get_frequency_list("en")  # at place n the words whose share is 10 ** (-n / 100)
-    return {
+    shares = {
         word: -rarity / 100 * math.log(10)
         for rarity, words in enumerate(by_rarity[: RAREST + 1])
         for word in words
         if PLAIN.fullmatch(word)
     }
+    return Lexicon(shares, taught)

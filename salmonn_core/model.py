@@ -21,7 +21,7 @@ from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
 from salmonn_core.decode import GenerationOptions, generate, only_match, pieces
 from salmonn_core.errors import UserError
 from salmonn_core.letters import Letters, likeliest
-from salmonn_core.lexicon import Lexicon, english_words
+from salmonn_core.lexicon import english
 from salmonn_core.likeness import as_said
 from salmonn_core.llm import Llm, State
 from salmonn_core.namer import Names, named
@@ -138,6 +138,7 @@ class Salmonn:
         self.config = config
         self.whisper, self.beats, self.bridge = whisper, beats, bridge
         self.llm, self.tokenizer, self.reader, self.letters = llm, tokenizer, reader, letters
+        self._expected: tuple[str, ...] = ()
         self._prefix = lru_cache(KEPT_PREFIXES)(self._read_prefix)
 
     @classmethod
@@ -321,16 +322,12 @@ class Salmonn:
         assert self.reader is not None
         return WordSpelling(self.reader.tokens, self.tokenizer)
 
-    @cached_property
-    def _lexicon(self) -> Lexicon:
-        return Lexicon(english_words())
-
     def expect(self, words: Sequence[str]) -> None:
         """Look for names and other words, as they are to be written, in place of words that look like them.
 
         For transcripts, of a model that reads letters. Each call replaces the words of the one before.
         """
-        self._lexicon = Lexicon(english_words(), words)
+        self._expected = tuple(words)
 
     @cached_property
     def _letters(self) -> LetterSpelling:
@@ -392,7 +389,7 @@ class Salmonn:
     ) -> Callable[[Iterable[str]], Iterator[str]]:
         if not options.reading_weight or audio is None or audio.letters is None:
             return iter
-        return Respelling(audio.letters, self._letters, self._lexicon)
+        return Respelling(audio.letters, self._letters, english(self._expected))
 
     def ask(self, audio: str | Path | np.ndarray, instruction: str, options: GenerationOptions | None = None) -> str:
         """Answer one question about a sound file or a waveform (samples,) at 16 kHz."""

@@ -69,7 +69,8 @@ class Respelling:
             ways = [said, *ways]
             shares = torch.tensor([self._lexicon.share(way) for way in ways])
             heard = self._reading.continued(self._classes(ways, following), UNHEARD)
-            text = text.replace(said, said := ways[int((heard + shares).argmax())])
+            best = ways[int((heard + shares).argmax())]
+            text, said = text.replace(said, best), best
         self._written.append(said)
         return text.replace(said, self._lexicon.written(said)) if said else text
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from salmonn_core.letters import CLASSES, as_classes
-from salmonn_core.lexicon import Lexicon, english_words
+from salmonn_core.lexicon import Lexicon, english
 from salmonn_core.respelling import Respelling
 from salmonn_core.spelling import LetterSpelling
 
 SOUND_ALIKE = {"e": "i", "i": "e", "r": "l", "o": "u", "u": "o", "f": "p"}
 SHARES = {"the": -3.0, "time": -6.0, "zone": -9.0, "eastern": -10.0, "easter": -11.0, "easton": -13.0, "at": -5.0}
 FEW = Lexicon(SHARES)
-ENGLISH = Lexicon(english_words())
+ENGLISH = english()
 
 
 class Tokenizer:

@@ -79,6 +79,12 @@ def test_an_answer_holds_its_key_as_whole_words():
 
 def test_slot_values_are_compared_normalised():
     assert slots_right({"time": "Six", "city": None}, {"time": "six", "city": "rome"}) == (1, 2, 1)
+    assert slots_right({"time": "zero P.M.", "currency": "u. s. d."}, {"time": "zero pm", "currency": "usd"}) == (
+        2,
+        2,
+        2,
+    )
+    assert slots_right({"time": "a minute"}, {"time": "aminute"}) == (0, 1, 1)
 
 
 def test_the_interval_is_seeded_and_holds_the_value():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -90,9 +91,14 @@ def holds(key: str, answer: str) -> bool:
 
 def slots_right(wanted: Mapping[str, str | None], said: Mapping[str, object]) -> tuple[int, int, int]:
     """(right, said, wanted) counts of slot values that are not null, values normalised."""
-    true = {k: plain(str(v)) for k, v in wanted.items() if v is not None}
-    given = {k: plain(str(v)) for k, v in said.items() if v is not None}
+    true = {k: _value(str(v)) for k, v in wanted.items() if v is not None}
+    given = {k: _value(str(v)) for k, v in said.items() if v is not None}
     return sum(given.get(k) == v for k, v in true.items()), len(given), len(true)
+
+
+def _value(said: str) -> str:
+    """A plain text whose initials stand together: "Zero P.M." is "zero pm"."""
+    return re.sub(r"\b([a-z]) (?=[a-z]\b)", r"\1", plain(said))
 
 
 def repeats(answer: str, transcript: str) -> bool:

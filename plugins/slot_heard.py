@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 UNITS = r"(seconds?|minutes?|hours?|days?|weeks?)"
 HALF_DAY = r"(a\.? ?m\b\.?|p\.? ?m\b\.?|in the (morning|afternoon|evening)|at night|tonight)"
-CLOCK = rf"\d{{1,2}}([: .](oh )?\d{{1,2}})?( o'?clock)?( {HALF_DAY})?"
+OCLOCK = r"(o'?|an? )?clock\b"  # as it is said, and as it is sometimes heard
+CLOCK = rf"\d{{1,2}}([: .](oh )?\d{{1,2}})?( {OCLOCK})?( {HALF_DAY})?"
 TIMES = re.compile(
     rf"\b(noon|midday|midnight|((a )?quarter|half|\d+( minutes?)?) (past|after|to|before) {CLOCK}"
-    rf"|(?<=\bat ){CLOCK}\b(?! {UNITS})|\d{{1,2}}([: .]\d{{2}})? ?(o'?clock( {HALF_DAY})?|{HALF_DAY}))"
+    rf"|(?<=\bat ){CLOCK}\b(?! {UNITS})|\d{{1,2}}([: .]\d{{2}})? ?({OCLOCK}( {HALF_DAY})?|{HALF_DAY}))"
 )
 MONTHS = "(january|february|march|april|may|june|july|august|september|october|november|december)"
 WEEKDAYS = "(monday|tuesday|wednesday|thursday|friday|saturday|sunday)"
@@ -29,7 +30,7 @@ DATES = re.compile(
     rf"\b(today|tonight|(day after )?tomorrow|(next |this )?{WEEKDAYS}|(the )?{DAY} (of )?{MONTHS}"
     rf"|{MONTHS} (the )?{DAY}|in \d+ (days?|weeks?|months?))\b"
 )
-NUMBERS = re.compile(rf"(minus |-)?\b\d+(\.\d+)?\b(?! ?({UNITS}|o'?clock|[ap]\.? ?m\b))")
+NUMBERS = re.compile(rf"(minus |-)?\b\d+(\.\d+)?\b(?! ?({UNITS}|{OCLOCK}|[ap]\.? ?m\b))")
 
 
 def heard(said: Mapping[str, Any], fields: Mapping[str, Property], transcript: str) -> dict[str, Any]:

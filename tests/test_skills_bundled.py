@@ -161,6 +161,21 @@ def test_a_summary_reads_what_was_said_in_the_last_minutes(assistant_loop):
     assert loop.hear(1.0, skill="summary").prompt.before == "This was said: we meet at noon"
 
 
+@pytest.mark.parametrize(
+    ("said", "answer", "keywords"),
+    [
+        ("please buy a bouquet at the florist in the morning", None, "bouquet, florist"),
+        ("please buy a bouquet at the florist", "a bouquet, the florist", "a bouquet, the florist"),
+        ("what is it", None, "what is it"),
+    ],
+)
+def test_keywords_are_the_rare_words_where_the_model_just_says_all_again(assistant_loop, said, answer, keywords):
+    loop = assistant_loop(settings={"summary": {"keywords": 2}})
+    loop.turns.core = FakeCore(answer or said)
+    loop.turns.core.written = said
+    assert loop.hear(2.0, skill="keywords").text == keywords
+
+
 def test_a_summary_comes_by_itself_when_it_is_time(assistant_loop):
     loop = assistant_loop(profile="minutes", settings={"summary": {"every_minutes": 0.1}})
     assert [[r.skill for r in loop.hear(4.0).responses] for _ in range(3)] == [

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -32,6 +33,14 @@ from salmonn_core.errors import UserError
 EXAMPLES = Path(__file__).parent.parent / "examples"
 WINDOW_S, PRE_ROLL_S = 5.0, 0.6
 TARGETS = {("stock", "first"): 0.25, ("tuned", "first"): 0.6, ("stock", "all"): 0.5, ("tuned", "all"): 1.0}
+
+
+def ending(code: int) -> str:
+    """How a process came to its end."""
+    if code < 0:  # it had no time for words
+        how = signal.Signals(-code).name
+        return f"was killed by {how}: a package of it does not run on this processor, or memory ran out"
+    return "stopped; its own words are above"
 
 
 def spoken_window() -> np.ndarray:
@@ -66,7 +75,7 @@ class Peer:
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise UserError(f"the engine {self.name} stopped; its own words are above")
+            raise UserError(f"the engine {self.name} {ending(self.process.wait())}")
         return dict(json.loads(line))
 
     def stop(self) -> None:

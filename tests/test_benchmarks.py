@@ -26,6 +26,19 @@ def test_the_window_is_five_seconds_with_the_sentence_inside():
     assert abs(window[:8_000]).max() < 0.01 < abs(window[12_000:40_000]).max()
 
 
+def test_a_peer_that_crashes_without_a_word_is_said_to_have_crashed():
+    from benchmarks.latency import Peer
+
+    killed = subprocess.Popen(
+        [sys.executable, "-c", "import os; input(); os.kill(os.getpid(), 11)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with pytest.raises(UserError, match="the engine stock was killed by SIGSEGV: a package of it"):
+        Peer("stock", killed).answer()
+
+
 def test_the_published_table_is_what_the_published_measurement_says():
     medians = json.loads((ROOT / "docs/latency.json").read_text())["medians_ms"]
     first = f"{medians['salmonn-tiny']['first'] / medians['tuned']['first']:.2f} (target 0.6)"

@@ -67,6 +67,7 @@ class AudioTokens:
         read: the LLM's state after the text before the audio and the audio itself, by that text and the LoRA
             scale: a second question about the window reads its own words only.
         words: the transcript by LoRA scale, once something asked for it.
+        as_read: the last one at each scale as it was before words that do not exist were replaced.
         captions: the same of what sounds, at full LoRA scale: one at most.
         votes: what the namer hears in each window, (windows, labels); see `Salmonn.names`.
         letters: log-probabilities of letters, (frames, classes), from a model that reads them.
@@ -79,6 +80,7 @@ class AudioTokens:
     letters: Tensor | None = None
     read: dict[PromptKey, State] = field(default_factory=dict, repr=False, compare=False)
     words: dict[float, str] = field(default_factory=dict, repr=False, compare=False)
+    as_read: dict[float, str] = field(default_factory=dict, repr=False, compare=False)
     captions: list[str] = field(default_factory=list, repr=False, compare=False)
 
 
@@ -306,6 +308,8 @@ class Salmonn:
         """
         said = {name: [as_said(phrase) for phrase in allowed] for name, allowed in phrases.items()}
         texts, read = [self.transcript(audio, lora_scale, cancelled)], None
+        # What is near an allowed value as it sounds may have become another word.
+        texts += {audio.as_read.get(lora_scale, texts[0])}.difference(texts)
         if self.reader is not None:
             with torch.inference_mode():
                 log_probs = self.reader(audio.spoken)
@@ -389,7 +393,8 @@ class Salmonn:
     ) -> Callable[[Iterable[str]], Iterator[str]]:
         if not options.reading_weight or audio is None or audio.letters is None:
             return iter
-        return Respelling(audio.letters, self._letters, english(self._expected))
+        keep = partial(audio.as_read.__setitem__, options.lora_scale)
+        return Respelling(audio.letters, self._letters, english(self._expected), keep)
 
     def ask(self, audio: str | Path | np.ndarray, instruction: str, options: GenerationOptions | None = None) -> str:
         """Answer one question about a sound file or a waveform (samples,) at 16 kHz."""

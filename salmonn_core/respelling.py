@@ -9,7 +9,7 @@ that may be one, "land lady", are looked at in the same way.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -32,19 +32,28 @@ class Respelling:
 
     Args:
         log_probs: (frames, classes) of letters (`salmonn_core.letters`).
+        keep: given the transcript as it was, once it is whole.
     """
 
-    def __init__(self, log_probs: Tensor, spelling: LetterSpelling, lexicon: Lexicon) -> None:
+    def __init__(
+        self,
+        log_probs: Tensor,
+        spelling: LetterSpelling,
+        lexicon: Lexicon,
+        keep: Callable[[str], None] = lambda _: None,
+    ) -> None:
         # A frame and a class more: the end, after which no letter is left that a short word could leave out.
         ended = F.pad(log_probs, (0, 1, 0, 1), value=-torch.inf)
         ended[-1, END] = 0.0
         self._reading, self._lexicon = LetterReading(ended, spelling, 1.0), lexicon
+        self._keep = keep
         self._written: list[str] = []  # since the last word that was looked at
 
     def __call__(self, pieces: Iterable[str]) -> Iterator[str]:
         """A transcript that comes in pieces, word by word: each when the next is whole, a doubtful one by one later."""
-        waiting, ways = "", list[str]()
+        waiting, ways, given = "", list[str](), ""
         for text in whole_words(pieces):
+            given += text
             if not ways and (ways := self._ways(waiting + text)):
                 waiting += text
                 continue
@@ -53,6 +62,7 @@ class Respelling:
             waiting, ways = text, self._ways(text)
         if waiting:
             yield self._settled(waiting, ways)
+        self._keep(given)
 
     def _ways(self, text: str) -> list[str]:
         """What may have been said in place of a word, or of two."""

@@ -100,6 +100,13 @@ def test_words_come_as_soon_as_they_are_whole() -> None:
     assert came == [("the ", 3), ("eastern ", 4), ("time ", 5), ("zone", 5)]
 
 
+def test_the_transcript_as_it_was_is_kept_for_whoever_looks_for_sounds() -> None:
+    kept: list[str] = []
+    respelling = Respelling(heard("the eastern zone"), LetterSpelling(Tokenizer()), FEW, kept.append)
+    assert "".join(respelling(["the eas", "ten zone"])) == "the eastern zone"
+    assert kept == ["the easten zone"]
+
+
 def test_a_transcript_of_nothing_is_nothing() -> None:
     assert respelled("", heard("the")) == ""
     assert respelled("easten", heard("the")[:1]) in {"easten", "the", "eastern", "easton", "easter"}

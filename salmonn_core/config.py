@@ -82,10 +82,15 @@ class QFormerConfig:
 
 @dataclass(frozen=True)
 class LettersConfig:
-    """The convolutions that read letters (`salmonn_core.letters`); without blocks there are none, as in the paper."""
+    """The convolutions that read letters (`salmonn_core.letters`); without blocks there are none, as in the paper.
+
+    Attributes:
+        lexicon: language whose words transcripts are made of, by wordfreq's code; empty replaces no word.
+    """
 
     width: int = 256
     blocks: int = 0
+    lexicon: str = "en"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
+from salmonn_core.errors import UserError
+
 RAREST = 750  # a word in 10 ** 7.5; what is rarer in texts is mostly misspelt
 PLAIN = re.compile(r"[a-z][a-z']+|[ai]")
 LIKE = 0.4  # of a word's letters may differ in one that looks like it
@@ -70,15 +72,20 @@ def _near(word: str, words: list[str]) -> list[str]:
 
 
 @lru_cache(2)
-def english(taught: tuple[str, ...] = ()) -> Lexicon:
-    """What wordfreq knows (books, subtitles, Wikipedia, news and the web): 0.4 s, once.
+def lexicon_of(language: str, taught: tuple[str, ...] = ()) -> Lexicon:
+    """What wordfreq knows of a language (books, subtitles, Wikipedia, news and the web): 0.4 s, once.
 
     Args:
         taught: as of `Lexicon`.
-    """
-    from wordfreq import get_frequency_list
 
-    by_rarity = get_frequency_list("en")  # at place n the words whose share is 10 ** (-n / 100)
+    Raises:
+        UserError: a language that it does not know.
+    """
+    from wordfreq import available_languages, get_frequency_list
+
+    if language not in (known := available_languages()):
+        raise UserError(f"the model's config.json has `lexicon: {language}`; wordfreq knows {', '.join(sorted(known))}")
+    by_rarity = get_frequency_list(language)  # at place n the words whose share is 10 ** (-n / 100)
     shares = {
         word: -rarity / 100 * math.log(10)
         for rarity, words in enumerate(by_rarity[: RAREST + 1])

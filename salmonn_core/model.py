@@ -21,7 +21,7 @@ from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
 from salmonn_core.decode import GenerationOptions, generate, only_match, pieces
 from salmonn_core.errors import UserError
 from salmonn_core.letters import Letters, likeliest
-from salmonn_core.lexicon import english
+from salmonn_core.lexicon import lexicon_of
 from salmonn_core.likeness import as_said
 from salmonn_core.llm import Llm, State
 from salmonn_core.namer import Names, named
@@ -391,10 +391,11 @@ class Salmonn:
     def _respelled(
         self, audio: AudioTokens | None, options: GenerationOptions
     ) -> Callable[[Iterable[str]], Iterator[str]]:
-        if not options.reading_weight or audio is None or audio.letters is None:
+        language = self.config.letters.lexicon
+        if not options.reading_weight or audio is None or audio.letters is None or not language:
             return iter
         keep = partial(audio.as_read.__setitem__, options.lora_scale)
-        return Respelling(audio.letters, self._letters, english(self._expected), keep)
+        return Respelling(audio.letters, self._letters, lexicon_of(language, self._expected), keep)
 
     def ask(self, audio: str | Path | np.ndarray, instruction: str, options: GenerationOptions | None = None) -> str:
         """Answer one question about a sound file or a waveform (samples,) at 16 kHz."""

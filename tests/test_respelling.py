@@ -7,15 +7,16 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from salmonn_core import UserError
 from salmonn_core.letters import CLASSES, as_classes
-from salmonn_core.lexicon import Lexicon, english
+from salmonn_core.lexicon import Lexicon, lexicon_of
 from salmonn_core.respelling import Respelling
 from salmonn_core.spelling import LetterSpelling
 
 SOUND_ALIKE = {"e": "i", "i": "e", "r": "l", "o": "u", "u": "o", "f": "p"}
 SHARES = {"the": -3.0, "time": -6.0, "zone": -9.0, "eastern": -10.0, "easter": -11.0, "easton": -13.0, "at": -5.0}
 FEW = Lexicon(SHARES)
-ENGLISH = english()
+ENGLISH = lexicon_of("en")
 
 
 class Tokenizer:
@@ -135,6 +136,11 @@ def test_english_knows_what_people_say(word: str) -> None:
 @pytest.mark.parametrize("word", ["easten", "polinisa", "deeken", "proctitioners", "narative"])
 def test_english_does_not_know_what_nobody_writes(word: str) -> None:
     assert word not in ENGLISH
+
+
+def test_a_language_without_a_list_is_a_clear_error() -> None:
+    with pytest.raises(UserError, match=r"`lexicon: tlh`; wordfreq knows ar, .*, en, "):
+        lexicon_of("tlh")
 
 
 def test_the_words_that_look_most_like_one_are_found() -> None:

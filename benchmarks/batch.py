@@ -51,8 +51,8 @@ def measure(
         UserError: a file that cannot be read.
     """
     torch.set_num_threads(threads)
-    model = Salmonn.from_pretrained("salmonn-tiny")
     waves = [read_audio(file) for file in files]
+    model = Salmonn.from_pretrained("salmonn-tiny")
     options = GenerationOptions(max_new_tokens=tokens)
     model.ask(waves[0], instruction)  # packs the weights
     list(model.ask_many(waves[:2], instruction))

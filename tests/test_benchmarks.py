@@ -63,7 +63,6 @@ def test_the_batch_benchmark_runs_and_says_how_many_answers_agree():
     assert row["ratio"] == pytest.approx(row["alone_s"] / row["together_s"])
 
 
-@pytest.mark.slow
 @pytest.mark.weights
 def test_the_precision_benchmark_sets_bf16_and_int8_beside_float32_position_by_position():
     command = [sys.executable, "-m", "benchmarks.precision", "examples/please-try-later.wav", "--tokens", "6", "--json"]

@@ -122,7 +122,6 @@ def test_a_file_that_is_saved_is_read_again_and_keeps_its_state(tmp_path, monkey
     assert said()[0] == ["hello there"]
 
 
-@pytest.mark.slow
 def test_the_tutorial_works_from_start_to_end(tmp_path):
     """In an environment of its own that borrows this one's packages, so that nothing is left behind."""
     environment = tmp_path / "venv"

@@ -93,7 +93,6 @@ def test_nothing_but_the_webhook_that_a_profile_names_has_a_way_out():
 
 
 @pytest.mark.weights
-@pytest.mark.slow
 def test_the_real_program_listens_answers_and_replays_without_a_connection(tmp_path, monkeypatch):
     monkeypatch.setenv("ASSISTANT_DATA", str(tmp_path / "data"))
     folder, file = str(tmp_path / "rec"), ROOT / "examples/please-try-later.wav"

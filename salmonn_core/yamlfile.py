@@ -73,6 +73,8 @@ def explain(error: ValidationError, origins: Origins, model: type[BaseModel], wh
     key = ".".join(at) or whole
     if first["type"] == "extra_forbidden":
         return f"{where}{key}: no such key{nearest(at[-1], _keys_at(model, inner[:-1]))}"
+    if first["type"] in ("tuple_type", "list_type"):
+        return f"{where}{key}: input should be a list, like [{first['input']}]"
     reason = first["msg"].removeprefix("Value error, ")
     return f"{where}{key}: {reason[0].lower()}{reason[1:]}"
 

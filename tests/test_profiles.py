@@ -86,6 +86,13 @@ def test_a_list_is_no_profile(write):
     assert "a profile is a list of `key: value` lines" in complaint("mine")
 
 
+def test_one_name_where_a_list_belongs_is_told_so_with_the_list(write):
+    write("mine", "extends: default\ncore:\n  vocabulary: Wallsburg\n")
+    assert "line 3, core.vocabulary: input should be a list, like [Wallsburg]" in complaint("mine")
+    write("mine", "extends: default\ncore: {vocabulary: [Wallsburg, Dena Black]}\n")
+    assert load("mine").core.vocabulary == ("Wallsburg", "Dena Black")
+
+
 def test_a_preset_sets_its_numbers_and_a_profile_may_change_each(write):
     write("calm", "extends: default\nhearing: {preset: relaxed}\n")
     write("mine", "extends: calm\nhearing: {end_silence_s: 1.0}\n")

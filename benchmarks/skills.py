@@ -46,6 +46,7 @@ ALERTS = {
     "doorbell": ("doorbell", "bell"),
 }
 LIKENESS = (1.0, 0.8, 0.7)  # of a wake phrase
+SENTENCE = 4  # words
 COPY = 0.8  # an answer so alike to the transcript says nothing of its own
 MUSIC = re.compile(r"music|song|melod|tune|band|orchestra|instrument|guitar|piano|drum|violin|sing", re.IGNORECASE)
 DISTRACTORS = 3  # fields that were not said are asked for, too
@@ -203,13 +204,14 @@ def measure(core: Core, data: Path, spoken: Path | None, most: int, seed: int) -
     played = [row for row in sounds if "music" in row["labels"]]
     noises = _some([row for row in sounds if "music" not in row["labels"]], most, rng)
     talk, few = _some(speech, most // 4, rng), max(2, most // 20)
+    sentences = [row for row in talk if len(row["text"].split()) >= SENTENCE]  # of one word nothing else can be said
     found = [
         *alerts(answers, noises),
         *phrases(answers, talk, rng),
         kinds(answers, talk[:few], "speech"),
         kinds(answers, noises[:few], "sound"),
         music(answers, _some(played, few, rng)),
-        *(own_words(answers, talk[:few], skill) for skill in ("keywords", "translate", "summary", "spoken-qa")),
+        *(own_words(answers, sentences[:few], skill) for skill in ("keywords", "translate", "summary", "spoken-qa")),
     ]
     if spoken:
         found += slots(answers, [row for row in read(spoken) if row.get("slots")], most // 5, rng)

@@ -55,7 +55,7 @@ def shape_prompt(
 def consume_response(
     window: AudioWindow, skill: Skill, response: Response, settings: Settings, state: State
 ) -> Response | None:
-    """When it is time, the summary follows the answer."""
+    """Keywords become a list; and when it is time, the summary follows the answer."""
     if skill.name == "keywords" and "," not in response.text:  # no list: a small model just says the words again
         return replace(response, text=", ".join(rarest(response.words, settings.keywords)) or response.text)
     if not settings.every_minutes or skill.name not in settings.sources:

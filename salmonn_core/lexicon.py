@@ -28,7 +28,6 @@ class Lexicon:
     def __init__(self, shares: Mapping[str, float], taught: Iterable[str] = ()) -> None:
         self._taught = {word.lower(): word for name in taught for word in name.split()}
         self._shares = {**shares, **dict.fromkeys(self._taught, TAUGHT)}
-        self._words = list(self._shares)
 
     def __contains__(self, word: str) -> bool:
         return self.share(word) > UNKNOWN
@@ -41,34 +40,35 @@ class Lexicon:
         bare = word.strip("'")
         return self._shares.get(bare, self._shares.get(bare.removesuffix("'s"), UNKNOWN))
 
-    def instead_of(self, word: str, *more: str) -> list[str]:
-        """What may have been said in place of a word, or of two; nothing if that is out of the question.
+    def instead_of(self, word: str) -> list[str]:
+        """What may have been said in place of a word; nothing if that is out of the question.
 
         The words, or two in a row, that look most like one that nobody knows; of one that is known those that
-        the user expects; of two the one that they are together, if that is said more often.
+        the user expects.
         """
-        if more:
-            return [word + more[0]] if self._is_one(word, more[0]) else []
         if word in self:
-            return [] if word in self._taught else _near(word, list(self._taught))
+            return [] if word in self._taught else _near(word, self._taught)
         halves = ((word[:at], word[at:]) for at in range(1, len(word)))
-        return _near(word, self._words) + [" ".join(both) for both in halves if all(h in self._shares for h in both)]
+        return _near(word, self._shares) + [" ".join(both) for both in halves if all(h in self._shares for h in both)]
 
-    def _is_one(self, word: str, other: str) -> bool:
-        whole = self._shares.get(word + other, UNKNOWN)
-        return word in self and other in self and whole > self.share(word) + self.share(other)
+    def as_one(self, first: str, second: str) -> list[str]:
+        """The word that two known ones are together, if it is said more often than they are beside each other."""
+        whole = self._shares.get(first + second, UNKNOWN)
+        known = first in self and second in self
+        return [first + second] if known and whole > self.share(first) + self.share(second) else []
 
     def written(self, words: str) -> str:
         """Words as the user writes them."""
         return " ".join(self._taught.get(word, word) for word in words.split())
 
 
-def _near(word: str, words: list[str]) -> list[str]:
+def _near(word: str, words: Mapping[str, object]) -> list[str]:
     from rapidfuzz.distance import Levenshtein
     from rapidfuzz.process import extract
 
     differ = max(LEAST, math.ceil(LIKE * len(word)))
-    return [like for like, *_ in extract(word, words, scorer=Levenshtein.distance, score_cutoff=differ, limit=MOST)]
+    found = extract(word, words.keys(), scorer=Levenshtein.distance, score_cutoff=differ, limit=MOST)
+    return [like for like, *_ in found]
 
 
 @lru_cache(2)

@@ -307,9 +307,9 @@ class Salmonn:
         read has the transcript alone (`salmonn_core.spotting`).
         """
         said = {name: [as_said(phrase) for phrase in allowed] for name, allowed in phrases.items()}
-        texts, read = [self.transcript(audio, lora_scale, cancelled)], None
+        words, read = self.transcript(audio, lora_scale, cancelled), None
         # What is near an allowed value as it sounds may have become another word.
-        texts += {audio.as_read.get(lora_scale, texts[0])}.difference(texts)
+        texts = list(dict.fromkeys((words, audio.as_read.get(lora_scale, words))))
         if self.reader is not None:
             with torch.inference_mode():
                 log_probs = self.reader(audio.spoken)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -42,11 +43,7 @@ class Respelling:
         lexicon: Lexicon,
         keep: Callable[[str], None] = lambda _: None,
     ) -> None:
-        # A frame and a class more: the end, after which no letter is left that a short word could leave out.
-        ended = F.pad(log_probs, (0, 1, 0, 1), value=-torch.inf)
-        ended[-1, END] = 0.0
-        self._reading, self._lexicon = LetterReading(ended, spelling, 1.0), lexicon
-        self._keep = keep
+        self._log_probs, self._spelling, self._lexicon, self._keep = log_probs, spelling, lexicon, keep
         self._written: list[str] = []  # since the last word that was looked at
 
     def __call__(self, pieces: Iterable[str]) -> Iterator[str]:
@@ -54,7 +51,7 @@ class Respelling:
         waiting, ways, given = "", list[str](), ""
         for text in whole_words(pieces):
             given += text
-            if not ways and (ways := self._ways(waiting + text)):
+            if waiting and not ways and (ways := self._ways(waiting + text)):
                 waiting += text
                 continue
             if waiting:
@@ -67,9 +64,11 @@ class Respelling:
     def _ways(self, text: str) -> list[str]:
         """What may have been said in place of a word, or of two."""
         words = text.split()
-        least = 1 + SHORTEST - len(words)
-        plain = all(len(word) >= least and WORD.fullmatch(word) for word in words)
-        return self._lexicon.instead_of(*words) if plain else []
+        if not all(WORD.fullmatch(word) for word in words):
+            return []
+        if len(words) == 2:
+            return self._lexicon.as_one(*words)
+        return self._lexicon.instead_of(words[0]) if words and len(words[0]) >= SHORTEST else []
 
     def _settled(self, text: str, ways: list[str], following: str = "") -> str:
         """What was said in place of a word or two, with the space around them."""
@@ -84,16 +83,24 @@ class Respelling:
         self._written.append(said)
         return text.replace(said, self._lexicon.written(said)) if said else text
 
+    @cached_property
+    def _reading(self) -> LetterReading:
+        """Begun with the first word to look at: transcripts without one pay nothing."""
+        # A frame and a class more: the end, after which no letter is left that a short word could leave out.
+        ended = F.pad(self._log_probs, (0, 1, 0, 1), value=-torch.inf)
+        ended[-1, END] = 0.0
+        return LetterReading(ended, self._spelling, 1.0)
+
     def _catch_up(self) -> None:
-        """To where the next word begins: transcripts without a word to look at pay nothing."""
-        for word in self._written:
-            if said := spelled(word):
-                self._reading.move(torch.tensor(as_classes(self._spaced(said))))
+        """To where the next word begins."""
+        if said := spelled(" ".join(self._written)):
+            self._reading.move(torch.tensor(as_classes(self._spaced(said))))
         self._written = []
 
     def _classes(self, ways: list[str], following: str) -> Tensor:
         """(n, longest) classes of each way, zeros behind: with what follows, else a short one has letters to spare."""
-        after = as_classes(f" {spelled(following)} ") if spelled(following) else [END]
+        following = spelled(following)
+        after = as_classes(f" {following} ") if following else [END]
         rows = [torch.tensor(as_classes(self._spaced(spelled(way))) + after) for way in ways]
         return pad_sequence(rows, batch_first=True)
 

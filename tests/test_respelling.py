@@ -108,6 +108,10 @@ def test_the_transcript_as_it_was_is_kept_for_whoever_looks_for_sounds() -> None
     assert kept == ["the easten zone"]
 
 
+def test_a_space_before_the_first_word_stays() -> None:
+    assert respelled(" the easten", heard("the eastern")) == " the eastern"
+
+
 def test_a_transcript_of_nothing_is_nothing() -> None:
     assert respelled("", heard("the")) == ""
     assert respelled("easten", heard("the")[:1]) in {"easten", "the", "eastern", "easton", "easter"}

@@ -23,7 +23,7 @@ from assistant.events import (
 from assistant.records import AudioWindow, Prompt, Response, Timings
 from assistant.tui.messages import WindowHeard
 from assistant.tui.screens import FirstRun, Why
-from assistant.tui.widgets import StatusLine, TurnView, WindowTile
+from assistant.tui.widgets import Conversation, StatusLine, TurnView, WindowTile
 from tests.conftest import FakeCore, tone
 from tests.screening import app, shown, until
 from tests.snapshots import check, words
@@ -93,8 +93,11 @@ async def play(pilot, screen):
 
 
 async def settled(pilot):
-    for _ in range(5):
+    """Nothing has changed on the screen for a while."""
+    pictures = []
+    while len(pictures) < 5 or len(set(pictures[-5:])) > 1:
         await pilot.pause(0.05)
+        pictures.append(pilot.app.export_screenshot(simplify=True))
 
 
 def quiet(profile):
@@ -145,6 +148,32 @@ async def test_an_error_and_a_lost_microphone_look_as_they_did(scripted, tmp_pat
         scripted.show(ErrorRaised(source="weather", message="plugin weather failed in shape_prompt: KeyError: 'sky'"))
         await settled(pilot)
         check(scripted, "error", tmp_path)
+
+
+async def test_the_conversation_follows_its_end_until_the_person_scrolls_away(scripted):
+    def show(window):
+        for event in answered(window, "speech", "describe", "A dog barks.", Timings(60, 120, 300, 700, 2)):
+            scripted.show(event)
+            yield
+
+    async with scripted.run_test(size=NARROW) as pilot:
+        await until(pilot, lambda: scripted.loop and scripted.loop.turns)
+        turns = scripted.query_one(Conversation)
+        for window in range(1, 8):
+            for _ in show(window):
+                await pilot._wait_for_screen()  # laid out, and not yet scrolled: what a busy machine lets be seen
+        await until(pilot, lambda: turns.max_scroll_y > 10 and turns.is_vertical_scroll_end)
+        turns.scroll_to(y=3, animate=False)
+        await until(pilot, lambda: turns.scroll_y == 3)
+        end = turns.max_scroll_y
+        assert list(show(8))
+        await until(pilot, lambda: turns.max_scroll_y > end)
+        assert turns.scroll_y == 3
+        end = turns.max_scroll_y
+        turns.scroll_end(animate=False)
+        await until(pilot, lambda: turns.is_vertical_scroll_end)
+        assert list(show(9))
+        await until(pilot, lambda: turns.max_scroll_y > end and turns.is_vertical_scroll_end)
 
 
 async def test_the_first_start_looks_as_it_did(profile, tmp_path):

@@ -29,9 +29,26 @@ class TurnView(Static):
 class Conversation(VerticalScroll):
     """The last turns, the newest at the end; it follows the end unless the person has scrolled away."""
 
+    # Only scrolling changes it. Where the end is, compared with where we are, would not tell: a turn that has grown has
+    # moved the end before we have followed. (Textual's own anchor keeps a short conversation at the bottom.)
+    _follows = True
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self._follows = self.is_vertical_scroll_end
+
+    def watch_virtual_size(self) -> None:
+        self._follow()
+
+    def on_resize(self) -> None:
+        self._follow()
+
+    def _follow(self) -> None:
+        if self._follows:
+            self.scroll_end(animate=False)
+
     def show(self, turn: TurnStory) -> None:
         """Draw a turn, a new one at the end."""
-        follows = self.is_vertical_scroll_end
         found = self.query(f"#{turn.key}")
         if found:
             found.first(TurnView).show(turn)
@@ -40,8 +57,6 @@ class Conversation(VerticalScroll):
             views = self.query(TurnView)
             if len(views) > KEPT:
                 views.first().remove()
-        if follows:
-            self.scroll_end(animate=False)
 
     def forget(self, window: int | None = None) -> None:
         """Take away a window's turns, or all."""

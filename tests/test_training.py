@@ -262,6 +262,8 @@ def test_what_a_clip_is_labelled_with():
     assert labels_of(Clip("a.wav", "music", "", "", music)) == ["music", "piano", "fast tempo", "minor key"]
     assert labels_of(Clip("a.wav", "speech", "hello", "", {"labels": ["speech"]})) == []
     assert labels_of(Clip("a.wav", "event", "", "", {"labels": ["rain"], "task": "QA"}, "QA")) == []
+    over = {"background": ["dog bark", "dog bark"], "speaker": "kokoro:bm_lewis", "gender": "M"}
+    assert labels_of(Clip("a.wav", "speech", "dog bark", "", over, "co_reasoning")) == ["dog bark"]
 
 
 def test_a_run_leaves_curves_and_no_half_checkpoint(aligned):

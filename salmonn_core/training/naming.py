@@ -39,8 +39,10 @@ LOUDNESS = 2.0  # of the words that a logit of one adds to a token; tokens are a
 def labels_of(clip: Clip) -> list[str]:
     """What a sound or a piece of music is labelled with, each once, and of speech whose voice it is, where known.
 
-    Nothing for scenes.
+    Of a question aloud over a sound it is the sound behind the voice. Nothing for scenes.
     """
+    if clip.task == "co_reasoning":
+        return list(dict.fromkeys(clip.row.get("background") or ()))  # type: ignore[call-overload]
     if clip.kind == "speech":
         gender = gender_of(clip.row) if clip.task in (None, "asr") else None
         return [f"{gender}'s voice"] if gender else []
@@ -107,9 +109,9 @@ def crossed(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: S
     namer = Namer(bridge.ln_speech.normalized_shape[0] + bridge.ln_audio.normalized_shape[0], len(labels), 1)
     chosen = _chosen(clips)
     sums, wanted = _running_sums(bridge, features, chosen), targets(chosen, labels)
-    folds = [_fold(_group(clip)) for clip in chosen]
-    named = [clip for clip in chosen if clip.kind != "speech"]
-    groups = {key: _group(clip) for clip in named for key in (clip.path, clip.row.get("source"))}
+    alone = [clip for clip in chosen if clip.kind != "speech"]
+    groups = {key: _group(clip) for clip in alone for key in (clip.path, clip.row.get("source"))}
+    folds = [_fold(_first_group(clip, groups)) for clip in chosen]
     sounds = [(clip, _fold(_first_group(clip, groups))) for clip in unspoken(clips)]
     voices = _Voices.fitted(bridge, clips, features, labels)  # of so many clips that none is known by heart
     heard: dict[str, Tensor] = {}
@@ -173,10 +175,15 @@ def _fold(group: str) -> int:
     return random.Random(f"fold {group}").randrange(FOLDS)
 
 
+def _named(clip: Clip) -> bool:
+    """Whether a clip has a label that is not just a voice."""
+    return bool(set(labels_of(clip)).difference(VOICES))
+
+
 def _chosen(clips: Sequence[Clip]) -> list[Clip]:
-    """The sounds with labels, and speech as counterexamples."""
-    sounds = [clip for clip in clips if clip.kind != "speech" and labels_of(clip)]
-    speech = [clip for clip in clips if clip.kind == "speech"]
+    """The sounds with labels, alone or behind a voice, and speech as counterexamples."""
+    sounds = [clip for clip in clips if _named(clip)]
+    speech = [clip for clip in clips if clip.kind == "speech" and not _named(clip)]
     return [*sounds, *random.Random("namer").sample(speech, min(len(speech), round(COUNTEREXAMPLES * len(sounds))))]
 
 
@@ -190,7 +197,7 @@ class _Spans:
         self._rng = random.Random(f"spans {seed}")
         self._music = [row for row, clip in enumerate(clips) if clip.kind == "music"]
         self._others = [row for row, clip in enumerate(clips) if clip.kind != "music"]
-        sounds = sum(clip.kind == "event" for clip in clips)
+        sounds = sum(clip.kind != "music" and _named(clip) for clip in clips)
         self._most_music = round(MUSIC_SHARE * sounds) if sounds else len(self._music)
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 from salmonn_core.llm import PeftLlm
 
-LEVELS = 255.0  # of FBGEMM's unsigned activations
+LEVELS = 255  # of FBGEMM's unsigned activations
+FEW_LEVELS = 127  # where more overflow
 SMALLEST_SCALE = 6.1e-5  # below which FBGEMM rounds no finer
 SMOOTHING = 0.5  # how much of the activations' range moves into the weights
 # Text whose activations decide the smoothing; any ordinary text finds the same outlier channels.
@@ -52,6 +54,17 @@ class Shape:
     eps: float
 
 
+@cache
+def levels() -> int:
+    """How many levels above zero an activation has here.
+
+    Without AVX-512 VNNI, FBGEMM adds pairs of products in 16 bits, and those of 255 levels overflow: tried once.
+    """
+    most = _prepack(torch.full((1, 64), 127, dtype=torch.int8))
+    found = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(torch.full((1, 64), 255.0), 1.0, 0, most)
+    return LEVELS if found.item() == 64 * 127 * 255 else FEW_LEVELS
+
+
 class Matrix(nn.Module):
     """A linear map in int8, one scale an output channel; called, rows of floats, each rounded within its own range.
 
@@ -64,12 +77,13 @@ class Matrix(nn.Module):
         integers = (weight / self.scales[:, None]).round()
         self.packed = _prepack(integers.to(torch.int8))
         self.sums = integers.sum(dim=1)
-        self.levels, self.smallest = LEVELS, SMALLEST_SCALE
+        self.levels, self.smallest = levels(), SMALLEST_SCALE
+        self.few, self.side = self.levels < LEVELS, self.levels // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """Positions of prompts, (n, inputs) float32, to (n, outputs): integers of -127 to 127."""
-        scale = x.abs().amax(dim=1, keepdim=True).clamp_min(1e-9) / 127.0
-        return self.product(x / scale, 128).mul_(scale).mul_(self.scales)
+        """Positions of prompts, (n, inputs) float32, to (n, outputs): integers of -127 to 127, or -63 to 63."""
+        scale = x.abs().amax(dim=1, keepdim=True).clamp_min(1e-9) / self.side
+        return self.product(x / scale, self.side + 1).mul_(scale).mul_(self.scales)
 
     @torch.jit.export
     def step(self, x: Tensor) -> Tensor:
@@ -79,7 +93,7 @@ class Matrix(nn.Module):
         would scale: an answer does not depend on its neighbours.
         """
         if x.shape[0] == 1:
-            return torch.ops.quantized.linear_dynamic(x, self.packed).mul_(self.scales)
+            return torch.ops.quantized.linear_dynamic(x, self.packed, self.few).mul_(self.scales)
         low = x.amin(dim=1, keepdim=True).clamp_max(0.0).double()
         high = x.amax(dim=1, keepdim=True).clamp_min(0.0).double()
         exact = ((high - low) / self.levels).clamp_min(self.smallest)
@@ -90,7 +104,7 @@ class Matrix(nn.Module):
 
     @torch.jit.export
     def product(self, integers: Tensor, zero: int) -> Tensor:
-        """Rows of integers that span at most 255, held as floats and rounded here, times the matrix of integers."""
+        """Rows of integers that span at most `levels`, as floats rounded here, times the matrix of integers."""
         return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(integers, 1.0, zero, self.packed)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from salmonn_core.checkpoint import OfficialFiles, read_official
 from salmonn_core.config import LoraConfig, SalmonnConfig, from_dict
 from salmonn_core.errors import UserError
+from salmonn_core.processor import multiplies_bfloat16, multiplies_int8
 from salmonn_core.reading import Reader
 from salmonn_core.weights.convert import quiet_transformers
 from salmonn_core.weights.rowwise import packed, unpacked
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from salmonn_core.llm import Llm
     from salmonn_core.model import Salmonn
 
-# auto: int8 on a CPU where the LLM is a plain Llama, bfloat16 otherwise.
+# auto: on a CPU int8 where the LLM is a plain Llama, and otherwise what it multiplies quickly; bfloat16 elsewhere.
 Precision = Literal["auto", "fp32", "bf16", "int8", "int4"]
 
 BUNDLED = Path(__file__).parent / "pretrained"
@@ -155,7 +156,7 @@ def build(config: SalmonnConfig, state: dict[str, Tensor], device: str, precisio
     from salmonn_core.whisper import load_whisper_encoder
 
     device = check_device(device)
-    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    dtype = float_type(device, precision)
     whisper_folder, llm_folder = locate(config.whisper), locate(config.llm)
     check_base("Whisper", whisper_folder, config.whisper_fingerprint)
     check_base("LLM", llm_folder, config.llm_fingerprint)
@@ -186,6 +187,12 @@ def _reader(state: dict[str, Tensor], llm: Llm, device: str, where: str) -> Read
     reader = Reader(llm.embed(tokens), tokens)
     assign(reader, {k: v for k, v in state.items() if k != "tokens"}, where, device, torch.float32)
     return reader.eval().requires_grad_(False)
+
+
+def float_type(device: str, precision: Precision) -> torch.dtype:
+    """Of all that is not packed into integers."""
+    chosen = precision == "bf16" or torch.device(device).type != "cpu" or multiplies_bfloat16()
+    return torch.bfloat16 if chosen and precision != "fp32" else torch.float32
 
 
 def check_device(device: str) -> str:
@@ -248,37 +255,38 @@ def open_llm(
     Raises:
         UserError: LoRA keys that do not fit; a precision that this device, model or installation lacks.
     """
+    from transformers import AutoConfig
+
     from salmonn_core.int8 import Int8Llama
     from salmonn_core.int8_pack import supports
     from salmonn_core.llm import PeftLlm
     from salmonn_core.static import StaticLlama
 
-    base = _base_llm(folder, device, precision)
-    llm = with_lora(base, config)
+    kind, plain = torch.device(device).type, supports(AutoConfig.from_pretrained(folder, local_files_only=True))
+    if kind == "cpu" and precision == "int8" and not multiplies_int8():
+        raise UserError("int8 on the CPU is for x86 processors; use auto")
+    if kind == "cpu" and precision == "int8" and not plain:
+        raise UserError(f"{folder}: int8 on the CPU is for plain Llama models; use bf16")
+    packs = kind == "cpu" and precision in ("auto", "int8") and plain and multiplies_int8() and tokenizer is not None
+    # What is packed is not multiplied again: it stays as small as it is on disk.
+    llm = with_lora(
+        _base_llm(folder, device, precision, torch.bfloat16 if packs else float_type(device, precision)), config
+    )
     _assign_lora(llm, lora, where)
     llm, strength = llm.eval().requires_grad_(False), config.alpha / config.rank
-    kind = torch.device(device).type
     # bitsandbytes waits for the GPU within a step, which no graph can.
-    if kind == "cuda" and precision not in ("int8", "int4") and supports(base.config):
+    if kind == "cuda" and precision not in ("int8", "int4") and plain:
         return StaticLlama(llm, strength)
     engine = PeftLlm(llm, strength)
-    if kind != "cpu" or precision not in ("auto", "int8") or tokenizer is None:
-        return engine
-    if supports(base.config):
-        return Int8Llama(engine, tokenizer)
-    if precision == "int8":
-        raise UserError(
-            f"{folder}: int8 on the CPU is for plain Llama models, this is {base.config.model_type!r}; use bf16"
-        )
-    return engine
+    return Int8Llama(engine, tokenizer) if packs else engine
 
 
-def _base_llm(folder: Path, device: str, precision: Precision) -> Any:
+def _base_llm(folder: Path, device: str, precision: Precision, dtype: torch.dtype) -> Any:
     """transformers' causal LM on the device, memory-mapped and moved there tensor by tensor."""
     from transformers import AutoModelForCausalLM
 
     quiet_transformers()
-    options: dict[str, Any] = {"dtype": torch.float32 if precision == "fp32" else torch.bfloat16}
+    options: dict[str, Any] = {"dtype": dtype}
     if torch.device(device).type != "cpu":
         options["device_map"] = {"": device}
         if precision in ("int8", "int4"):
@@ -302,7 +310,7 @@ def _bitsandbytes(precision: Precision) -> Any:
 
 def load_llm(folder: Path, precision: Precision) -> tuple[Any, Any]:
     """The base LLM on the CPU and its tokenizer, from local files alone; for training."""
-    return _base_llm(folder, "cpu", precision), load_tokenizer(folder)
+    return _base_llm(folder, "cpu", precision, float_type("cpu", precision)), load_tokenizer(folder)
 
 
 def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

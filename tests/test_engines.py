@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from salmonn_core import int8_pack
 from salmonn_core.config import LoraConfig
 from salmonn_core.decode import Choice, GenerationOptions, generate, generate_batch
 from salmonn_core.int8 import Int8Llama
@@ -38,10 +39,18 @@ def reference():
     return PeftLlm(model.eval().requires_grad_(False), 2.0)
 
 
+@pytest.fixture(scope="module", params=[255, 127], ids=["as a server's", "as a laptop's"])
+def levels(request):
+    """Of an activation in int8: with AVX-512 VNNI and without."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def engines(reference):
+def engines(reference, levels):
     static = StaticLlama(reference.model, 2.0)
-    return {"peft": reference, "int8": Int8Llama(reference, Codes()), "static": static}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(int8_pack, "levels", lambda: levels)
+        yield {"peft": reference, "int8": Int8Llama(reference, Codes()), "static": static}
 
 
 def prompts(*lengths):

@@ -70,18 +70,23 @@ class AudioTokens:
         as_read: the last one at each scale as it was before words that do not exist were replaced.
         captions: the same of what sounds, at full LoRA scale: one at most.
         votes: what the namer hears in each window, (windows, labels); see `Salmonn.names`.
-        letters: log-probabilities of letters, (frames, classes), from a model that reads them.
+        spelled: reads the letters, where the model does.
     """
 
     tokens: Tensor
     spoken: Tensor
     votes: Tensor
     seconds: float
-    letters: Tensor | None = None
+    spelled: Callable[[], Tensor] | None = None
     read: dict[PromptKey, State] = field(default_factory=dict, repr=False, compare=False)
     words: dict[float, str] = field(default_factory=dict, repr=False, compare=False)
     as_read: dict[float, str] = field(default_factory=dict, repr=False, compare=False)
     captions: list[str] = field(default_factory=list, repr=False, compare=False)
+
+    @cached_property
+    def letters(self) -> Tensor | None:
+        """Log-probabilities of letters, (frames, classes), read once something wants the words as they were said."""
+        return self.spelled() if self.spelled else None
 
 
 @dataclass(frozen=True)
@@ -203,18 +208,17 @@ class Salmonn:
         speech = encode_whisper(self.whisper, mels)
         audio = self.beats.forward_many([torch.from_numpy(wave).to(self.device) for wave in fitted])
         clips = self.bridge.hear(speech, audio)
-        read = [None if self.letters is None else self.letters(states) for states in speech]
+        spelled = [None if self.letters is None else partial(_spelled, self.letters, states) for states in speech]
         return [
             AudioTokens(clip.tokens, clip.spoken, clip.votes, len(wave) / SAMPLE_RATE, letters)
-            for clip, wave, letters in zip(clips, waves, read, strict=True)
+            for clip, wave, letters in zip(clips, waves, spelled, strict=True)
         ]
 
     def join(self, parts: Sequence[AudioTokens]) -> AudioTokens:
         """Several clips one after the other, as one; together they should be no longer than 30 s."""
         tokens, spoken = torch.cat([part.tokens for part in parts]), torch.cat([part.spoken for part in parts])
         votes = torch.cat([part.votes for part in parts])
-        read = [part.letters for part in parts if part.letters is not None]
-        letters = torch.cat(read) if read else None
+        letters = partial(_spelled_in_a_row, parts) if all(part.spelled for part in parts) else None
         return AudioTokens(tokens, spoken, votes, sum(part.seconds for part in parts), letters)
 
     def names(self, audio: AudioTokens, question: str = "") -> Names:
@@ -482,6 +486,17 @@ def for_words(audio: AudioTokens, lora_scale: float) -> Asked:
 def for_caption(audio: AudioTokens) -> Asked:
     """The question for what sounds in a clip, as the skill that describes it asks."""
     return Asked(audio, INSTRUCTIONS["audiocaption"][0], GenerationOptions(CAPTION_TOKENS, names_first=True))
+
+
+@torch.inference_mode()
+def _spelled(letters: Letters, states: Tensor) -> Tensor:
+    """What a clip's states, (frames, width) of Whisper, say in letters."""
+    found: Tensor = letters(states)
+    return found
+
+
+def _spelled_in_a_row(parts: Sequence[AudioTokens]) -> Tensor:
+    return torch.cat([part.letters for part in parts if part.letters is not None])
 
 
 def _wave(audio: str | Path | np.ndarray) -> np.ndarray:

@@ -52,6 +52,7 @@ class _Block(nn.Module):
         laid = [part for clip in seen.split(list(lengths)) for part in (clip, silence)]
         count = sum(map(len, laid))
         apart = torch.cat([silence, *laid, silence])
-        mixed = sum((apart[i : i + count] * self.taps[:, i] for i in range(1, KERNEL)), apart[:count] * self.taps[:, 0])
+        taps = self.taps.T.contiguous()  # a fifth of the time of columns as they lie
+        mixed = sum((apart[i : i + count] * taps[i] for i in range(1, KERNEL)), apart[:count] * taps[0])
         kept = torch.cat(mixed.split([len(part) for part in laid])[::2])
         return tokens + self.dropout(self.out(F.silu(self.norm_after(kept))))

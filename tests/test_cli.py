@@ -81,5 +81,6 @@ def test_lists_are_json_on_request(assistant):
 def test_doctor_checks_everything_in_json(assistant):
     rows = [json.loads(line) for line in assistant("doctor", "--json").stdout.splitlines()]
     assert [row["check"] for row in rows] == [
-        "python", "torch", "weights", "disk", "microphone", "profiles", "plugins",
+        "python", "torch", "processor", "weights", "disk", "microphone", "profiles", "plugins",
     ]  # fmt: skip
+    assert rows[2]["detail"].startswith("hears in")

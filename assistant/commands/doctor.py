@@ -21,6 +21,16 @@ def _torch() -> str:
     return f"{torch.__version__} ({where})"
 
 
+def _processor() -> str:
+    """How the embedded model is computed on the CPU: laptops mostly lack what servers have."""
+    from salmonn_core.int8_pack import levels
+    from salmonn_core.processor import multiplies_bfloat16, multiplies_int8
+
+    heard = "bfloat16" if multiplies_bfloat16() else "float32 (no AVX-512 BF16)"
+    answered = f"int8 of {levels()} levels" if multiplies_int8() else "float32 (no x86)"
+    return f"hears in {heard}, answers in {answered}"
+
+
 def _weights() -> str:
     from salmonn_core.weights.sources import PARTS, locate
 
@@ -68,6 +78,7 @@ def _plugins() -> str:
 CHECKS: dict[str, Callable[[], str]] = {
     "python": _python,
     "torch": _torch,
+    "processor": _processor,
     "weights": _weights,
     "disk": _disk,
     "microphone": _microphone,

@@ -18,7 +18,7 @@ from salmonn_core.processor import multiplies_bfloat16, multiplies_int8
 from salmonn_core.reading import Reader
 from salmonn_core.weights.convert import quiet_transformers
 from salmonn_core.weights.rowwise import packed, unpacked
-from salmonn_core.weights.safe import assign, check_fit, read_json, read_safetensors
+from salmonn_core.weights.safe import assign, check_fit, read_json, read_safetensors, write_safetensors
 from salmonn_core.weights.sources import cache_folder, locate
 
 if TYPE_CHECKING:
@@ -95,13 +95,10 @@ def save(folder: Path, config: SalmonnConfig, state: dict[str, Tensor], whole: t
     Args:
         whole: prefixes of weights that are kept as whole numbers (`salmonn_core.weights.rowwise`).
     """
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(json.dumps(asdict(config), indent=2) + "\n")
     tensors = {k: v.detach().half() if v.is_floating_point() else v for k, v in state.items()}
-    tensors = packed(tensors, whole)
-    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / WEIGHTS_FILE)
+    write_safetensors(packed(tensors, whole), folder / WEIGHTS_FILE)
 
 
 def load(name: str | Path, device: str = "cpu", precision: Precision = "auto") -> Salmonn:

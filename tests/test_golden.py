@@ -145,6 +145,7 @@ def test_a_converted_folder_answers_like_the_checkpoint(tmp_path, golden):
     from salmonn_core.weights.official import convert
 
     convert(FILES, tmp_path / "model", report=lambda _: None, qformer_heads=4)
+    assert (tmp_path / "model/salmonn.safetensors").stat().st_mode & 0o777 == 0o644  # others may load it, too
     model = Salmonn.from_pretrained(tmp_path / "model", precision="fp32")
     audio = model.encode(golden.wave("duck").astype(np.float32)).tokens
     ids, _ = _greedy(model.llm, _prompt(golden, audio), 1.0, 12)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from salmonn_core.errors import UserError
+from salmonn_core.weights.safe import write_safetensors
 
 KEPT = 2
 
@@ -52,8 +53,8 @@ def save_checkpoint(
         if leftover.exists():
             shutil.rmtree(leftover)
     partial.mkdir(parents=True)
-    save_file(weights, partial / "model.safetensors", {name: json.dumps(value) for name, value in said.items()})
-    save_file(optimizer, partial / "optimizer.safetensors")
+    write_safetensors(weights, partial / "model.safetensors", {name: json.dumps(value) for name, value in said.items()})
+    write_safetensors(optimizer, partial / "optimizer.safetensors")
     (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n")
     partial.rename(final)
     for old in folders(run)[:-KEPT]:

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -28,7 +27,7 @@ from salmonn_core.fbank import DEVIATION, MEAN, kaldi_fbank
 from salmonn_core.training.config import TagConfig
 from salmonn_core.training.features import FeatureStore
 from salmonn_core.training.manifests import read_manifest
-from salmonn_core.weights.safe import assign, read_safetensors
+from salmonn_core.weights.safe import assign, read_safetensors, write_safetensors
 
 SMALL = BeatsConfig(
     embed_dim=256,
@@ -170,4 +169,4 @@ def train(arguments: TagConfig) -> None:
 
 def save(model: Tagger, labels: list[str], path: Path) -> None:
     metadata = {"config": json.dumps(asdict(SMALL)), "labels": json.dumps(labels)}
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path, metadata)
+    write_safetensors(model.state_dict(), path, metadata)

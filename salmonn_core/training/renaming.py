@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from salmonn_core.bridge import Bridge
 from salmonn_core.loading import part
@@ -21,6 +21,7 @@ from salmonn_core.training.manifests import check_audio
 from salmonn_core.training.naming import fit, known_labels, labels_of, words_of
 from salmonn_core.training.pieces import Pieces
 from salmonn_core.training.trainee import described, word_embeddings
+from salmonn_core.weights.safe import write_safetensors
 from salmonn_core.weights.sources import locate
 
 NAMER = "bridge.namer."
@@ -56,9 +57,9 @@ def rename(config: NameConfig) -> Path:
             if label in old and label not in anew:
                 bridge.namer.label.weight[row] = weights[f"{NAMER}label.weight"][old.index(label)]
                 bridge.namer.label.bias[row] = weights[f"{NAMER}label.bias"][old.index(label)]
-    fitted = {NAMER + key: value.contiguous() for key, value in bridge.namer.state_dict().items()}
+    fitted = {NAMER + key: value for key, value in bridge.namer.state_dict().items()}
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(kept | fitted, config.out, said | {"labels": json.dumps(labels)})
+    write_safetensors(kept | fitted, config.out, said | {"labels": json.dumps(labels)})
     return config.out
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from salmonn_core.bridge import Bridge, Heard
@@ -36,7 +36,7 @@ from salmonn_core.training.features import accelerator
 from salmonn_core.training.naming import crossed, fit, known_labels, unspoken, words_of
 from salmonn_core.training.pieces import Pieces
 from salmonn_core.training.tasks import Example
-from salmonn_core.weights.safe import read_safetensors
+from salmonn_core.weights.safe import read_safetensors, write_safetensors
 from salmonn_core.weights.sources import locate
 
 TINY_LORA = LoraConfig(
@@ -292,7 +292,7 @@ def _crossed(
     heard = crossed(bridge, clips, features, labels)
     config.out.mkdir(parents=True, exist_ok=True)
     partial = config.out / f"{CROSSED}.partial"
-    save_file(heard, partial)
+    write_safetensors(heard, partial)
     partial.rename(config.out / CROSSED)
     return heard
 

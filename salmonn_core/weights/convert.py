@@ -43,9 +43,9 @@ def new_folder(target: Path) -> Iterator[Path]:
     """A temporary folder that becomes `target` if the body succeeds, and disappears if it does not."""
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    work.chmod(0o755)
     try:
         yield work
-        work.chmod(0o755)
         if target.exists():
             shutil.rmtree(target)
         work.rename(target)

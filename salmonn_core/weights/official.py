@@ -19,7 +19,7 @@ from salmonn_core.checkpoint import OfficialFiles, read_official, read_pickle
 from salmonn_core.config import SalmonnConfig
 from salmonn_core.errors import UserError
 from salmonn_core.weights.convert import new_folder
-from salmonn_core.weights.safe import INDEX_FILE
+from salmonn_core.weights.safe import INDEX_FILE, read_json, write_safetensors
 from salmonn_core.weights.sources import hub_file, hub_folder, is_hub_id, locate
 
 Report = Callable[[str], None]
@@ -66,7 +66,6 @@ def convert(
         UserError: as `read_official`, or `target` is there already.
     """
     from salmonn_core.loading import check_widths, llm_width, save
-    from salmonn_core.weights.safe import read_json
 
     if target.exists():
         raise UserError(f"{target} is there already; remove it, or give another --out")
@@ -97,8 +96,6 @@ def rewrite_pickled(source: Path, target: Path, report: Report = print) -> None:
     Raises:
         UserError: no shards, or one that holds more than tensors.
     """
-    from safetensors.torch import save_file
-
     shards = sorted(source.glob("pytorch_model*.bin"))
     if not shards:
         raise UserError(f"{source} is no model folder: it has neither *.safetensors nor pytorch_model*.bin")
@@ -112,8 +109,8 @@ def rewrite_pickled(source: Path, target: Path, report: Report = print) -> None:
     for number, shard in enumerate(shards, 1):
         report(f"rewriting {shard.name} ({number} of {len(shards)})")
         name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {k: v.contiguous() for k, v in read_pickle(shard).items() if not k.endswith("rotary_emb.inv_freq")}
-        save_file(tensors, target / name, {"format": "pt"})
+        tensors = {k: v for k, v in read_pickle(shard).items() if not k.endswith("rotary_emb.inv_freq")}
+        write_safetensors(tensors, target / name, {"format": "pt"})
         where |= dict.fromkeys(tensors, name)
         total += sum(tensor.nbytes for tensor in tensors.values())
     (target / INDEX_FILE).write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": where}, indent=1))

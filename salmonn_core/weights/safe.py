@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from salmonn_core.errors import UserError
@@ -104,3 +106,9 @@ def read_safetensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
             return {name[len(prefix) :]: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}); delete it and run: assistant weights pull") from error
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a file that whoever may look into its folder can read; safetensors leaves it to its owner alone."""
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
+    path.chmod(path.parent.stat().st_mode & 0o666)

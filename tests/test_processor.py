@@ -85,3 +85,16 @@ def test_a_processor_without_int8_answers_in_float32(processor, folder):
     assert logits.isfinite().all()
     with pytest.raises(UserError, match="int8 on the CPU is for x86 processors; use auto"):
         opened(folder, "int8")
+
+
+def test_training_takes_the_same_numbers_unless_told_otherwise(processor, monkeypatch):
+    from salmonn_core.training import features
+    from salmonn_core.training.config import TrainConfig
+    from salmonn_core.training.features import trains_in
+
+    monkeypatch.setattr(features, "accelerator", lambda: "cpu")
+    assert TrainConfig.model_fields["precision"].default == "auto"
+    processor(bfloat16=False, int8=True)
+    assert (trains_in("auto"), trains_in("bf16")) == ("fp32", "bf16")
+    processor(bfloat16=True, int8=True)
+    assert (trains_in("auto"), trains_in("fp32")) == ("bf16", "fp32")

@@ -24,6 +24,7 @@ from salmonn_core.audio import MIN_SAMPLES, read_audio
 from salmonn_core.beats import Beats
 from salmonn_core.config import BeatsConfig, from_dict
 from salmonn_core.fbank import DEVIATION, MEAN, kaldi_fbank
+from salmonn_core.processor import multiplies_bfloat16
 from salmonn_core.training.config import TagConfig
 from salmonn_core.training.features import FeatureStore
 from salmonn_core.training.manifests import read_manifest
@@ -151,7 +152,7 @@ def train(arguments: TagConfig) -> None:
     for step in bar:
         indices = torch.multinomial(weights, arguments.batch, replacement=True, generator=generator).tolist()
         crops, targets, states, mixed = clips.batch(indices, generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
             logits, predicted = model(crops)
         tagging = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum") / arguments.batch
         unlike = 1.0 - F.cosine_similarity(predicted.float(), F.layer_norm(states, states.shape[-1:]), dim=-1)

@@ -76,7 +76,7 @@ class TrainConfig(OnClips):
     dropout: float | None = Field(None, ge=0, lt=1, description="of the bridge; empty leaves its own")
     masking: float = Field(0.0, ge=0, lt=1, description="share of a clip's states, and of their channels, not heard")
     variety: float = Field(0.0, ge=0, lt=1, description="how far tempo, gain and level of the states go (letters)")
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where that is fast")
     save_every: int = Field(50, ge=1)
     dev_every: int = Field(250, ge=1)
     dev_clips: int = Field(64, ge=1)

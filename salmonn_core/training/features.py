@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from salmonn_core.audio import fit_length
 from salmonn_core.config import SAMPLE_RATE
+from salmonn_core.loading import float_type
 from salmonn_core.training.manifests import read_clip
 
 WINDOW_FRAMES = 12
@@ -91,6 +93,13 @@ def accelerator() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def trains_in(precision: Literal["auto", "bf16", "fp32"]) -> Literal["bf16", "fp32"]:
+    """What `auto` is here."""
+    if precision != "auto":
+        return precision
+    return "bf16" if float_type(accelerator(), "auto") is torch.bfloat16 else "fp32"
+
+
 def waves(paths: Iterable[str]) -> Waves:
     """Read and fit clips: one at a time, or for a GPU many of one length, which it encodes together."""
     todo = iter(paths)
@@ -111,11 +120,11 @@ def _wave(path: str) -> np.ndarray:
 
 
 def whisper_encode(folder: Path) -> Encode:
-    """Unpadded bfloat16 Whisper states: (frames, d_model) a clip."""
+    """Unpadded Whisper states: (frames, d_model) a clip."""
     from salmonn_core.whisper import encode_whisper, load_whisper_encoder, log_mel
 
     device = accelerator()
-    encoder = load_whisper_encoder(folder, torch.bfloat16, device)
+    encoder = load_whisper_encoder(folder, float_type(device, "auto"), device)
     bins = encoder.config.num_mel_bins
 
     @torch.inference_mode()
@@ -131,7 +140,7 @@ def beats_encode(checkpoint: Path) -> Encode:
     from salmonn_core.training.classify import load_beats
 
     device = accelerator()
-    beats = load_beats(checkpoint).bfloat16().to(device)
+    beats = load_beats(checkpoint).to(device, float_type(device, "auto"))
 
     @torch.inference_mode()
     def encode(clips: Sequence[np.ndarray]) -> list[Tensor]:

@@ -21,6 +21,7 @@ from salmonn_core.namer import Names
 from salmonn_core.training.checkpoints import newest
 from salmonn_core.training.config import TrainConfig
 from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_LETTERS, Pair, masked
+from salmonn_core.training.features import trains_in
 from salmonn_core.training.tasks import Example
 
 HALF_WAY = 0.3  # how much the reading half way counts beside the last one
@@ -132,7 +133,7 @@ def even(clips: list[Tensor]) -> Tensor:
 
 def build(config: TrainConfig) -> LetterTrainee:
     """New, or as the checkpoint that the config names left it."""
-    letters, bf16 = Letters(TINY_LETTERS, SPEECH_WIDTH), config.precision == "bf16"
+    letters, bf16 = Letters(TINY_LETTERS, SPEECH_WIDTH), trains_in(config.precision) == "bf16"
     trainee = LetterTrainee(letters, config.masking, bf16, config.variety)
     if config.start:
         trainee.load(load_file(newest(config.start)))

@@ -32,7 +32,7 @@ from salmonn_core.training.checkpoints import folders, newest
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import TrainConfig
 from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, Features, masked, whole_windows
-from salmonn_core.training.features import accelerator
+from salmonn_core.training.features import accelerator, trains_in
 from salmonn_core.training.naming import crossed, fit, known_labels, unspoken, words_of
 from salmonn_core.training.pieces import Pieces
 from salmonn_core.training.tasks import Example
@@ -254,9 +254,10 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
         for module in bridge.modules():
             if isinstance(module, nn.Dropout):
                 module.p = config.dropout
-    llm, tokenizer = (None, None) if config.stage == "align" else _llm(folder, config.lora_scale, config.precision)
+    precision = trains_in(config.precision)
+    llm, tokenizer = (None, None) if config.stage == "align" else _llm(folder, config.lora_scale, precision)
     head = CtcHead(embeddings, tokens)
-    trainee = Trainee(bridge, head, labels, llm, tokenizer, pieces, config.precision == "bf16")
+    trainee = Trainee(bridge, head, labels, llm, tokenizer, pieces, precision == "bf16")
     trainee.masking = config.masking
     weights = load_file(start) if start else {}
     has_lora = trainee.load(weights) if start else False

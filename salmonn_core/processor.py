@@ -12,7 +12,7 @@ def multiplies_bfloat16() -> bool:
     """Whether matrices of bfloat16 are faster than those of float32.
 
     They are with AVX-512 BF16 (and AMX, which comes with it). Without AVX-512 each number is converted on its way, and
-    to hear takes ten times as long.
+    hearing takes seven times as long.
     """
     return torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(torch.cpu.get_capabilities()["avx512_bf16"])
 

@@ -259,16 +259,16 @@ def open_llm(
     from salmonn_core.llm import PeftLlm
     from salmonn_core.static import StaticLlama
 
-    kind, plain = torch.device(device).type, supports(AutoConfig.from_pretrained(folder, local_files_only=True))
+    base = AutoConfig.from_pretrained(folder, local_files_only=True)
+    kind, plain = torch.device(device).type, supports(base)
     if kind == "cpu" and precision == "int8" and not multiplies_int8():
         raise UserError("int8 on the CPU is for x86 processors; use auto")
     if kind == "cpu" and precision == "int8" and not plain:
-        raise UserError(f"{folder}: int8 on the CPU is for plain Llama models; use bf16")
+        raise UserError(f"{folder}: int8 on the CPU is for plain Llama models, this is {base.model_type!r}; use bf16")
     packs = kind == "cpu" and precision in ("auto", "int8") and plain and multiplies_int8() and tokenizer is not None
     # What is packed is not multiplied again: it stays as small as it is on disk.
-    llm = with_lora(
-        _base_llm(folder, device, precision, torch.bfloat16 if packs else float_type(device, precision)), config
-    )
+    dtype = torch.bfloat16 if packs else float_type(device, precision)
+    llm = with_lora(_base_llm(folder, device, precision, dtype), config)
     _assign_lora(llm, lora, where)
     llm, strength = llm.eval().requires_grad_(False), config.alpha / config.rank
     # bitsandbytes waits for the GPU within a step, which no graph can.
@@ -305,9 +305,9 @@ def _bitsandbytes(precision: Precision) -> Any:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
 
 
-def load_llm(folder: Path, precision: Precision) -> tuple[Any, Any]:
+def load_llm(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     """The base LLM on the CPU and its tokenizer, from local files alone; for training."""
-    return _base_llm(folder, "cpu", precision, float_type("cpu", precision)), load_tokenizer(folder)
+    return _base_llm(folder, "cpu", "auto", dtype), load_tokenizer(folder)
 
 
 def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

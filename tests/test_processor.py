@@ -48,7 +48,7 @@ def processor(monkeypatch):
 
 
 def opened(folder, precision):
-    lora = lora_state(with_lora(loading.load_llm(folder, "fp32")[0], LORA))
+    lora = lora_state(with_lora(loading.load_llm(folder, torch.float32)[0], LORA))
     return open_llm(folder, LORA, lora, Codes(), "cpu", precision, "toy")
 
 
@@ -88,13 +88,24 @@ def test_a_processor_without_int8_answers_in_float32(processor, folder):
 
 
 def test_training_takes_the_same_numbers_unless_told_otherwise(processor, monkeypatch):
-    from salmonn_core.training import features
+    from salmonn_core.training import lettering
     from salmonn_core.training.config import TrainConfig
-    from salmonn_core.training.features import trains_in
 
-    monkeypatch.setattr(features, "accelerator", lambda: "cpu")
+    def in_bf16(**precision):
+        needed = {"train": ["set.jsonl"], "whisper": ["states"], "out": "run", "steps": 1}
+        return lettering.build(TrainConfig(stage="letters", **needed, **precision)).bf16
+
+    monkeypatch.setattr(lettering, "accelerator", lambda: "cpu")
     assert TrainConfig.model_fields["precision"].default == "auto"
     processor(bfloat16=False, int8=True)
-    assert (trains_in("auto"), trains_in("bf16")) == ("fp32", "bf16")
+    assert (in_bf16(), in_bf16(precision="bf16")) == (False, True)
     processor(bfloat16=True, int8=True)
-    assert (trains_in("auto"), trains_in("fp32")) == ("bf16", "fp32")
+    assert (in_bf16(), in_bf16(precision="fp32")) == (True, False)
+
+
+def test_int8_of_another_model_is_refused_by_its_name(tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    GPT2LMHeadModel(GPT2Config(vocab_size=256, n_embd=16, n_layer=1, n_head=1)).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="int8 on the CPU is for plain Llama models, this is 'gpt2'; use bf16"):
+        open_llm(tmp_path, LORA, {}, Codes(), "cpu", "int8", "toy")

@@ -202,14 +202,14 @@ def test_raw_sound_on_standard_input_is_heard(assistant):
 
 
 def test_a_second_question_reads_its_own_words_only(model, monkeypatch):
-    bell = read_audio(EXAMPLES / "bell.flac")  # a clear sound: read in two parts its sums are rounded in another order
-    assert "".join(model.stream(model.encode(bell), "Describe the sound.")).startswith("A bell rings")
-    again = model.encode(bell)
+    crow = read_audio(EXAMPLES / "crow.flac")  # a clear sound: read in two parts its sums are rounded in another order
+    wanted = "".join(model.stream(model.encode(crow), "Describe the sound."))
+    again = model.encode(crow)
     assert "".join(model.stream(again, "Speech, sound or music?"))
     lengths = []
     prefill = model.llm.prefill
     monkeypatch.setattr(model.llm, "prefill", lambda p, *rest: lengths.append(len(p[0])) or prefill(p, *rest))
-    assert "".join(model.stream(again, "Describe the sound.")).startswith("A bell rings")
+    assert "".join(model.stream(again, "Describe the sound.")) == wanted
     assert lengths == [len(model.ids("</Speech> Describe the sound.<|im_end|>\n<|im_start|>assistant\n"))]
 
 

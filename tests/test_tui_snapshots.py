@@ -95,9 +95,12 @@ async def play(pilot, screen):
 async def settled(pilot):
     """Nothing has changed on the screen for a while."""
     pictures = []
-    while len(pictures) < 5 or len(set(pictures[-5:])) > 1:
-        await pilot.pause(0.05)
+
+    def still():
         pictures.append(pilot.app.export_screenshot(simplify=True))
+        return len(pictures) >= 10 and len(set(pictures[-10:])) == 1
+
+    await until(pilot, still)
 
 
 def quiet(profile):

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -91,13 +90,6 @@ class FeatureStore:
 def accelerator() -> str:
     """Where encoders run: a GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def trains_in(precision: Literal["auto", "bf16", "fp32"]) -> Literal["bf16", "fp32"]:
-    """What `auto` is here."""
-    if precision != "auto":
-        return precision
-    return "bf16" if float_type(accelerator(), "auto") is torch.bfloat16 else "fp32"
 
 
 def waves(paths: Iterable[str]) -> Waves:

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from salmonn_core.config import SAMPLE_RATE
-from salmonn_core.loading import load_llm
+from salmonn_core.loading import float_type, load_llm
 from salmonn_core.training.answers import answer_all, wanted
 from salmonn_core.training.augment import at_peak, augment, mix
 from salmonn_core.training.config import Answers, Mix, Music, PrepareConfig, Scenes, Speak, files_of
@@ -188,7 +188,7 @@ def _answers(config: Answers, out: Path) -> None:
     jobs = [job for job in wanted(clips, config.questions, config.stories) if job[0] not in known]
     answers = known | keys
     if jobs:
-        answers |= answer_all(*load_llm(locate(config.llm), "bf16"), jobs)
+        answers |= answer_all(*load_llm(locate(config.llm), float_type("cpu", "auto")), jobs)
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(answers, indent=0))
     partial.rename(file)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from salmonn_core.bridge import Bridge, Heard
 from salmonn_core.config import LoraConfig, PromptConfig
 from salmonn_core.errors import UserError
-from salmonn_core.loading import load_llm, lora_state, part, with_lora
+from salmonn_core.loading import float_type, load_llm, lora_state, part, with_lora
 from salmonn_core.namer import Names, named
 from salmonn_core.prompts import build_prompt
 from salmonn_core.spelling import spellings
@@ -32,7 +32,7 @@ from salmonn_core.training.checkpoints import folders, newest
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import TrainConfig
 from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, Features, masked, whole_windows
-from salmonn_core.training.features import accelerator, trains_in
+from salmonn_core.training.features import accelerator
 from salmonn_core.training.naming import crossed, fit, known_labels, unspoken, words_of
 from salmonn_core.training.pieces import Pieces
 from salmonn_core.training.tasks import Example
@@ -254,10 +254,10 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
         for module in bridge.modules():
             if isinstance(module, nn.Dropout):
                 module.p = config.dropout
-    precision = trains_in(config.precision)
-    llm, tokenizer = (None, None) if config.stage == "align" else _llm(folder, config.lora_scale, precision)
+    dtype = float_type(accelerator(), config.precision)
+    llm, tokenizer = (None, None) if config.stage == "align" else _llm(folder, config.lora_scale, dtype)
     head = CtcHead(embeddings, tokens)
-    trainee = Trainee(bridge, head, labels, llm, tokenizer, pieces, precision == "bf16")
+    trainee = Trainee(bridge, head, labels, llm, tokenizer, pieces, dtype is torch.bfloat16)
     trainee.masking = config.masking
     weights = load_file(start) if start else {}
     has_lora = trainee.load(weights) if start else False
@@ -339,8 +339,8 @@ def tokens_of(checkpoint: Path) -> list[int]:
     return tokens
 
 
-def _llm(folder: Path, scale: float, precision: Literal["bf16", "fp32"]) -> tuple[Any, Any]:
-    llm, tokenizer = load_llm(folder, precision)
+def _llm(folder: Path, scale: float, dtype: torch.dtype) -> tuple[Any, Any]:
+    llm, tokenizer = load_llm(folder, dtype)
     if accelerator() == "cpu":
         # On a CPU the backward pass of torch's fused attention takes a third of a step.
         llm.set_attn_implementation("eager")

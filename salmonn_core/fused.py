@@ -6,15 +6,27 @@ import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
 from os import environ
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 ATTENTION = ("q_proj", "k_proj", "v_proj")
-# Of a matrix a program: swept on an H200 (docs/benchmarks.md), of those whose columns no usual width leaves idle.
-ROWS, BLOCK, WARPS = 4, 512, 4
-SEEN_BLOCK = 64  # positions that attention takes at a time
+
+
+class Tile(NamedTuple):
+    """What a program takes of a matrix: rows, columns at a time, with how many warps and so many turns written out."""
+
+    rows: int
+    block: int
+    warps: int
+    unroll: int = 1
+
+
+# Swept on an H200 (docs/benchmarks.md), of those whose columns no usual width leaves idle.
+TILE = Tile(4, 512, 4)
+TILES: dict[tuple[int, int], Tile] = {}  # of (rows, width) for which a sweep found a better one
+SEEN_BLOCK = 64  # positions of a program of attention
 
 
 def can_fuse(llm: Any) -> bool:
@@ -90,6 +102,8 @@ class Fused:
         self._projected = new(len(self.layers[0].inward), dtype=torch.float32)
         self._query, self._heard = new(self.heads * self.dim), new(self.heads * self.dim)
         self._inner, self._logits = new(len(self.layers[0].gate)), new(len(self.head), dtype=torch.float32)
+        self._finished = torch.zeros(self.heads, dtype=torch.int32, device=self.table.device)
+        self._parts: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def step(
         self, token: Tensor, at: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], strength: float
@@ -104,7 +118,7 @@ class Fused:
         Returns:
             logits (1, vocabulary) float32, overwritten by the next step.
         """
-        from salmonn_core.kernels import attend, place
+        from salmonn_core.kernels import place
 
         room = keys[0].shape[2]
         x = self.table.index_select(0, token)[0]
@@ -117,18 +131,37 @@ class Fused:
                 HALF=self.dim // 2,
                 RANK=self.rank,
             )
-            attend[(self.heads,)](
-                *(self._query, k, v, at, self._heard, self.dim**-0.5),
-                ROOM=room,
-                SHARED=self.heads // self.groups,
-                DIM=self.dim,
-                BLOCK=SEEN_BLOCK,
-            )
+            self._attend(at, k, v, room)
             self._product(self._heard, layer.out, x, added=True)
             self._product(x, layer.gate, self._inner, norm=layer.after, other=layer.up)
             self._product(self._inner, layer.down, x, added=True)
         self._product(x, self.head, self._logits, norm=self.last)
         return self._logits[None]
+
+    def _attend(self, at: Tensor, keys: Tensor, values: Tensor, room: int) -> None:
+        from salmonn_core.kernels import attend
+
+        chunks = -(-room // SEEN_BLOCK)
+        parts = self._parts_of(1 << (chunks - 1).bit_length())
+        attend[(self.heads, chunks)](
+            *(self._query, keys, values, at, *parts, self._finished, self._heard, self.dim**-0.5),
+            ROOM=room,
+            SHARED=self.heads // self.groups,
+            DIM=self.dim,
+            BLOCK=SEEN_BLOCK,
+            CHUNKS=parts[1].shape[1],
+        )
+
+    def _parts_of(self, chunks: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What programs of attention leave for each other: totals, bests and weights of each head and chunk.
+
+        Kept, since a recorded step goes on writing where it was recorded.
+        """
+        if chunks not in self._parts:
+            new = self._projected.new_empty
+            heads = self.heads
+            self._parts[chunks] = new(heads, chunks, self.dim), new(heads, chunks), new(heads, chunks)
+        return self._parts[chunks]
 
     def _product(
         self,
@@ -142,13 +175,15 @@ class Fused:
         from salmonn_core.kernels import product
 
         rows, width = weight.shape
-        product[(-(-rows // ROWS),)](
+        tile = TILES.get((rows, width), TILE)
+        product[(-(-rows // tile.rows),)](
             *(x, x if norm is None else norm, weight, weight if other is None else other, out, rows, self.eps),
             WIDTH=width,
             NORM=norm is not None,
             GATED=other is not None,
             ADDED=added,
-            ROWS=ROWS,
-            BLOCK=BLOCK,
-            num_warps=WARPS,
+            ROWS=tile.rows,
+            BLOCK=tile.block,
+            UNROLL=tile.unroll,
+            num_warps=tile.warps,
         )

@@ -28,6 +28,7 @@ def product(
     ADDED: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
+    UNROLL: tl.constexpr,
 ):
     """out (rows,) = weight (rows, WIDTH) @ x (WIDTH,), accumulated in float32.
 
@@ -41,7 +42,7 @@ def product(
     total = tl.zeros((ROWS, BLOCK), tl.float32)
     gated = tl.zeros((ROWS, BLOCK), tl.float32)
     squares = tl.zeros((BLOCK,), tl.float32)
-    for at in range(0, WIDTH, BLOCK):
+    for at in tl.range(0, WIDTH, BLOCK, loop_unroll_factor=UNROLL):
         here = at + places < WIDTH
         value = tl.load(x + at + places, mask=here, other=0.0).to(tl.float32)
         if NORM:
@@ -121,34 +122,61 @@ def attend(
     keys,
     values,
     position,
+    totals,
+    bests,
+    weights,
+    finished,
     out,
     scale,
     ROOM: tl.constexpr,
     SHARED: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK: tl.constexpr,
+    CHUNKS: tl.constexpr,
 ):
-    """Attention of one position to all up to it, one program a head; SHARED heads have keys and values in common."""
-    head = tl.program_id(0)
+    """Attention of one position to all up to it: a program for each head and for each BLOCK of positions.
+
+    One a head would leave most of a GPU idle. Programs behind the position end at once; each of the others leaves its
+    part of the softmax, and the one that is done last joins what all of its head left: a kernel of its own for that
+    would have to be waited for. SHARED heads have keys and values in common.
+
+    totals: (heads, CHUNKS, DIM); bests, weights: (heads, CHUNKS), all float32 and read only where they were written.
+    finished: (heads,) int32, zeros before and after.
+    """
+    head, chunk = tl.program_id(0), tl.program_id(1)
     dims = tl.arange(0, DIM)
     last = tl.load(position)
-    q = tl.load(query + head * DIM + dims).to(tl.float32) * scale
-    begin = (head // SHARED) * ROOM * DIM
-    best = tl.full((), -float("inf"), tl.float32)
-    weight = tl.full((), 0.0, tl.float32)
-    total = tl.zeros((DIM,), tl.float32)
-    for at in range(0, ROOM, BLOCK):
-        if at <= last:
-            places = at + tl.arange(0, BLOCK)
-            seen = places <= last
-            cells = begin + places[:, None] * DIM + dims[None, :]
-            k = tl.load(keys + cells, mask=seen[:, None], other=0.0).to(tl.float32)
-            score = tl.where(seen, tl.sum(k * q[None, :], 1), -float("inf"))
-            higher = tl.maximum(best, tl.max(score, 0))
-            kept = tl.exp(best - higher)
-            share = tl.exp(score - higher)
-            v = tl.load(values + cells, mask=seen[:, None], other=0.0).to(tl.float32)
-            total = total * kept + tl.sum(v * share[:, None], 0)
-            weight = weight * kept + tl.sum(share, 0)
-            best = higher
-    tl.store(out + head * DIM + dims, (total / weight).to(out.dtype.element_ty))
+    if chunk * BLOCK <= last:
+        places = chunk * BLOCK + tl.arange(0, BLOCK)
+        seen = places <= last
+        cells = (head // SHARED) * ROOM * DIM + places[:, None] * DIM + dims[None, :]
+        k = tl.load(keys + cells, mask=seen[:, None], other=0.0).to(tl.float32)
+        v = tl.load(values + cells, mask=seen[:, None], other=0.0).to(tl.float32)
+        q = tl.load(query + head * DIM + dims).to(tl.float32) * scale
+        score = tl.where(seen, tl.sum(k * q[None, :], 1), -float("inf"))
+        best = tl.max(score, 0)
+        share = tl.exp(score - best)
+        mine = head * CHUNKS + chunk
+        tl.store(totals + mine * DIM + dims, tl.sum(v * share[:, None], 0))
+        tl.store(bests + mine, best)
+        tl.store(weights + mine, tl.sum(share, 0))
+        tl.debug_barrier()  # all threads have written before one says so
+        if tl.atomic_add(finished + head, 1) == last // BLOCK:
+            _join(totals, bests, weights, out, head, last // BLOCK, DIM, CHUNKS)
+            tl.store(finished + head, 0)
+
+
+@triton.jit
+def _join(totals, bests, weights, out, head, final, DIM: tl.constexpr, CHUNKS: tl.constexpr):
+    """The softmax over all chunks of a head up to the final one, from their parts."""
+    dims, chunks = tl.arange(0, DIM), tl.arange(0, CHUNKS)
+    used = chunks <= final
+    mine = head * CHUNKS + chunks
+    # From the second-level cache, which all programs write to: a processor's own may hold what was there before.
+    best = tl.load(bests + mine, mask=used, other=-float("inf"), cache_modifier=".cg")
+    weight = tl.load(weights + mine, mask=used, other=0.0, cache_modifier=".cg")
+    cells = mine[:, None] * DIM + dims[None, :]
+    total = tl.load(totals + cells, mask=used[:, None], other=0.0, cache_modifier=".cg")
+    kept = tl.exp(best - tl.max(best, 0))
+    heard = tl.sum(total * kept[:, None], 0) / tl.sum(weight * kept, 0)
+    tl.store(out + head * DIM + dims, heard.to(out.dtype.element_ty))

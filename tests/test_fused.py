@@ -7,12 +7,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from salmonn_core.config import LoraConfig
-from salmonn_core.fused import Fused, can_fuse
+from salmonn_core.fused import Fused, Tile, can_fuse
 from salmonn_core.llm import PeftLlm
 from salmonn_core.loading import with_lora
 
 SIZES = {"hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2, "num_attention_heads": 4}
-ROOM, BEFORE = 128, 70
+ROOM = 192  # three programs of attention a head
 triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="the kernels need Triton: Linux only")
 
 
@@ -38,19 +38,20 @@ def buffers(model):
 @triton
 @torch.inference_mode()
 @pytest.mark.parametrize(
-    ("groups", "targets"), [(1, ("k_proj",)), (2, ("q_proj", "v_proj")), (4, ("q_proj", "v_proj"))]
+    ("groups", "targets", "before"),
+    [(1, ("k_proj",), 9), (2, ("q_proj", "v_proj"), 63), (4, ("q_proj", "v_proj"), 130)],
+    ids=["in the first program's positions", "from the first into the second", "in the third's"],
 )
-def test_the_kernels_give_the_logits_of_the_model(monkeypatch, groups, targets):
-    monkeypatch.setattr("salmonn_core.fused.ROWS", 32)  # the interpreter takes as long as there are programs
-    monkeypatch.setattr("salmonn_core.fused.BLOCK", 64)
+def test_the_kernels_give_the_logits_of_the_model(monkeypatch, groups, targets, before):
+    monkeypatch.setattr("salmonn_core.fused.TILE", Tile(32, 64, 4))  # each program takes the interpreter long
     model = llama(targets, num_key_value_heads=groups)
     reference = PeftLlm(model, 2.0)
-    state, _ = reference.prefill([torch.randn(BEFORE, 96)], 0.5)
+    state, _ = reference.prefill([torch.randn(before, 96)], 0.5)
     keys, values = buffers(model)
     for layer, k, v in zip(state.cache.layers, keys, values, strict=True):
-        k[:, :, :BEFORE], v[:, :, :BEFORE] = layer.keys, layer.values
+        k[:, :, :before], v[:, :, :before] = layer.keys, layer.values
     fused = Fused(model.get_base_model())
-    for at, token in enumerate((5, 9), start=BEFORE):
+    for at, token in enumerate((5, 9), start=before):
         state, wanted = reference.step(state, torch.tensor([token]), 0.5)
         logits = fused.step(torch.tensor([token]), torch.tensor([at]), keys, values, 2.0 * 0.5)
         torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=0)

@@ -103,7 +103,7 @@ class Choice:
         penalty = self._options.repetition_penalty
         if penalty == 1.0 or not so_far:
             return logits
-        seen = torch.tensor(sorted(set(so_far)))
+        seen = torch.tensor(sorted(set(so_far)), device=logits.device)
         chosen = logits[seen]
         return logits.index_copy(0, seen, torch.where(chosen > 0, chosen / penalty, chosen * penalty))
 

@@ -3,8 +3,12 @@
 A token of a large LLM costs what its weights cost to read; launching a thousand kernels from Python costs more, for
 a token and for a prompt. So one sequence's keys and values stand in buffers that never move, and passes over them
 are captured as CUDA graphs: one for a token, by the kernels of `salmonn_core.fused` where they can, and one for
-each rounded length of a prompt. Batches and long prompts go through `PeftLlm` as they are. On a CPU the same passes run
-uncaptured, which is how their numbers are tested.
+each rounded length of a prompt. Batches and long prompts go through `PeftLlm` as they are.
+
+Nor does the GPU wait for Python to choose a token: after a step the next one is launched at once, for the token that
+greedy decoding takes. Where another one is taken, its step is done over that.
+
+On a CPU the same passes run uncaptured and in turn, which is how their numbers are tested.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from salmonn_core.ahead import Aside, Begun
 from salmonn_core.fused import Fused, can_fuse
 from salmonn_core.llm import PeftLlm, PeftState
 
@@ -29,6 +34,7 @@ WARM_UPS = 3  # before a capture, as torch asks
 KEPT_GRAPHS = 12  # lengths at LoRA scales that stay recorded
 ROUNDED = 32  # a prompt is read as if it were as long as the next multiple
 LONGEST = 256  # longer prompts are bound by arithmetic, which no graph saves
+WRONG_GUESSES = 2  # of a sequence, whose tokens are drawn or follow a pattern: from then on nothing is begun for it
 
 
 class Slot:
@@ -104,9 +110,14 @@ class Slot:
 
 @dataclass
 class SlotState(PeftState):
-    """A sequence that may stand in the slot: its cache is brought up to date when somebody wants it."""
+    """A sequence that may stand in the slot: its cache is brought up to date when somebody wants it.
+
+    Attributes:
+        wrong: how many steps were begun for a token that was not taken.
+    """
 
     engine: StaticLlama | None = None
+    wrong: int = 0
 
     def copy(self) -> PeftState:
         if self.engine is not None:
@@ -134,7 +145,12 @@ class StaticLlama(PeftLlm):
         self._used = 0  # positions of the owner that stand in the slot
         self._passes: dict[tuple[int, float], Callable[[], Tensor]] = {}  # by length and LoRA scale
         base = model.get_base_model()
-        self._fused = Fused(base) if self.device.type == "cuda" and can_fuse(base) else None
+        cuda = self.device.type == "cuda"
+        self._fused = Fused(base) if cuda and can_fuse(base) else None
+        # cuBLAS has one workspace for all that is recorded, so its products must not run beside each other.
+        self._guesses = self._fused is not None or not cuda
+        self._aside = Aside(self.device)
+        self._begun: Begun | None = None  # the owner's next step
 
     def prefill(
         self, prompts: list[Tensor], lora_scale: float, prefixes: Sequence[PeftState | None] = ()
@@ -158,11 +174,38 @@ class StaticLlama(PeftLlm):
     def step(self, state: PeftState, tokens: Tensor, lora_scale: float) -> tuple[PeftState, Tensor]:
         if len(tokens) > 1 or state.padded:
             return super().step(state, tokens, lora_scale)
-        slot = self._take(state, 1)
-        slot.token.copy_(tokens)
-        slot.at.fill_(self._used)
+        begun = self._begun
+        if begun is not None and state is self._owner() and begun.is_for(int(tokens), lora_scale):
+            logits = begun.logits
+        else:
+            self._take(state, 1).token.copy_(tokens)
+            self._aside.follow()
+            logits = self._append(lora_scale)
         self._used += 1
-        return state, self._pass(1, lora_scale)().clone()
+        done = self._aside.mark()
+        self._begun = self._begin(logits, lora_scale) if self._may_guess(state) else None
+        return state, self._aside.hand_over(done, logits)
+
+    def _append(self, lora_scale: float) -> Tensor:
+        """The step for the slot's token, launched aside: logits (1, vocabulary)."""
+        assert self._slot is not None
+        with self._aside.here():
+            self._slot.at.fill_(self._used)
+            return self._pass(1, lora_scale)().clone()
+
+    def _may_guess(self, state: PeftState) -> bool:
+        assert self._slot is not None
+        room = min(self._slot.room, self.model.config.max_position_embeddings)
+        return self._guesses and isinstance(state, SlotState) and state.wrong < WRONG_GUESSES and self._used < room
+
+    def _begin(self, logits: Tensor, lora_scale: float) -> Begun:
+        """The step after the one of these logits, which counts as none of the sequence's until it is asked for."""
+        assert self._slot is not None
+        with self._aside.here():
+            torch.argmax(logits, dim=-1, out=self._slot.token)
+        chosen = self._aside.mark()
+        after = self._append(lora_scale)
+        return Begun(after, *self._aside.to_host(chosen, self._slot.token), lora_scale)
 
     def pick(self, state: PeftState, rows: list[int]) -> PeftState:
         self.settle(state)
@@ -187,6 +230,7 @@ class StaticLlama(PeftLlm):
 
     def _take(self, state: PeftState, more: int, prefix: PeftState | None = None) -> Slot:
         """The slot with a sequence in it, or the one that it is to begin with, and room for more positions."""
+        self._drop_guess()
         if state is not self._owner():
             self._give_back()
             self._owner, self._used = ref(state), state.mask.shape[1]
@@ -195,6 +239,7 @@ class StaticLlama(PeftLlm):
         else:
             self._write_back()
         if self._slot is None or self._used + more > self._slot.room:
+            self._aside.finish()
             self._slot = None  # frees the old buffers before the new ones are made
             self._passes.clear()
             self._slot = Slot(self.model.get_base_model(), ROOM * math.ceil((self._used + more) / ROOM))
@@ -204,6 +249,14 @@ class StaticLlama(PeftLlm):
                 keys[:, :, : self._used].copy_(layer.keys)
                 values[:, :, : self._used].copy_(layer.values)
         return self._slot
+
+    def _drop_guess(self) -> None:
+        """The slot is wanted for something else than what was begun in it."""
+        owner = self._owner()
+        if self._begun is not None and isinstance(owner, SlotState):
+            owner.wrong += 1
+        self._begun = None
+        self._aside.wait()
 
     def _write_back(self) -> None:
         """Give the owner's own cache what was appended in the slot."""
@@ -220,11 +273,11 @@ class StaticLlama(PeftLlm):
         """The pass over the present slot that appends so many positions."""
         key = length, lora_scale
         if key not in self._passes:
-            if len(self._passes) == KEPT_GRAPHS:
-                self._passes.pop(next(iter(self._passes)))
             self.set_lora_scale(lora_scale)
             run = self._unrecorded(length, lora_scale)
             self._passes[key] = recorded(run) if self.device.type == "cuda" else run
+            if len(self._passes) > KEPT_GRAPHS:  # after recording, which waits for whatever still runs
+                self._passes.pop(next(iter(self._passes)))
         self._passes[key] = self._passes.pop(key)  # the one that was used last is the last to be dropped
         return self._passes[key]
 

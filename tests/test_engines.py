@@ -105,6 +105,103 @@ def test_a_slot_that_is_full_grows_and_forgets_nothing(engines, monkeypatch):
     assert alone(llm, prompt) == alone(engines["peft"], prompt)
 
 
+class Counted(StaticLlama):
+    """Knows at which positions a token was appended."""
+
+    def __init__(self, reference):
+        super().__init__(reference.model, 2.0)
+        self.appended = []
+
+    def _append(self, lora_scale):
+        self.appended.append(self._used)
+        return super()._append(lora_scale)
+
+
+def after_steps(llm, prompt, chosen):
+    """All logits of a sequence whose tokens are chosen from the logits before them."""
+    state, logits = llm.prefill([prompt], 1.0)
+    found = [logits]
+    for choose in chosen:
+        state, logits = llm.step(state, torch.tensor([choose(logits)]), 1.0)
+        found.append(logits)
+    return torch.cat(found)
+
+
+def likeliest(logits):
+    return int(logits.argmax())
+
+
+def unlikeliest(logits):
+    return int(logits.argmin())
+
+
+@torch.inference_mode()
+def test_greedy_decoding_finds_each_step_begun_but_the_first(engines):
+    llm = Counted(engines["peft"])
+    state, logits = llm.prefill(prompts(30), 1.0)
+    for taken in range(1, 6):
+        state, logits = llm.step(state, torch.tensor([likeliest(logits)]), 1.0)
+        assert llm.appended == list(range(30, 31 + taken))  # each once, and one more than was asked for
+
+
+@torch.inference_mode()
+def test_a_step_that_was_begun_for_another_token_is_done_again_in_its_place(engines):
+    (prompt,) = prompts(30)
+    chosen = [likeliest, likeliest, unlikeliest, likeliest, likeliest, unlikeliest, likeliest]
+    wanted, mine = (after_steps(llm, prompt, chosen) for llm in (engines["peft"], Counted(engines["peft"])))
+    torch.testing.assert_close(mine, wanted, atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_nothing_is_begun_for_a_sequence_whose_tokens_were_guessed_wrong_twice(engines):
+    llm = Counted(engines["peft"])
+    after_steps(llm, prompts(30)[0], [unlikeliest] * 6)
+    assert llm.appended == [30, 31, 31, 32, 32, 33, 34, 35]
+    llm.appended.clear()
+    after_steps(llm, prompts(20)[0], [likeliest] * 2)
+    assert llm.appended == [20, 21, 22]  # another sequence begins anew
+
+
+@torch.inference_mode()
+def test_another_lora_scale_is_no_step_that_was_begun(engines):
+    states = {name: engines[name].prefill(prompts(30), 1.0) for name in ("peft", "static")}
+    for scale in (1.0, 0.0, 0.0):
+        states = {
+            name: engines[name].step(state, torch.tensor([likeliest(logits)]), scale)
+            for name, (state, logits) in states.items()
+        }
+        torch.testing.assert_close(states["static"][1], states["peft"][1], atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_what_is_kept_of_a_sequence_does_not_know_the_step_that_was_begun(engines):
+    llm = Counted(engines["peft"])
+    state, logits = llm.prefill(prompts(30), 1.0)
+    state, logits = llm.step(state, torch.tensor([likeliest(logits)]), 1.0)
+    assert llm.appended == [30, 31]
+    parts = [llm.standing(state, 31), state.copy()]  # the copy lets go of the slot
+    assert [part.mask.shape[1] for part in parts] == [31, 31]
+    assert [part.cache.get_seq_length() for part in parts] == [31, 31]
+    taken = [llm.step(part, torch.tensor([7]), 1.0)[1] for part in (*parts, state)]
+    reference, _ = engines["peft"].prefill(prompts(30), 1.0)
+    for token in (likeliest(llm.prefill(prompts(30), 1.0)[1]), 7):
+        reference, wanted = engines["peft"].step(reference, torch.tensor([token]), 1.0)
+    for mine in taken:
+        torch.testing.assert_close(mine, wanted, atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_nothing_is_begun_where_there_is_no_room(engines, monkeypatch):
+    monkeypatch.setattr("salmonn_core.static.ROOM", 8)
+    llm = Counted(engines["peft"])
+    after_steps(llm, prompts(30)[0], [likeliest] * 4)
+    assert llm.appended == [30, 31, 32, 33, 34]  # at 32 the buffers are full, so nothing was begun until they grew
+    monkeypatch.setattr(llm.model.config, "max_position_embeddings", 33)
+    llm.appended.clear()
+    after_steps(llm, prompts(30)[0], [likeliest] * 3)
+    assert llm.appended == [30, 31, 32]
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.0])
 def test_int8_says_nearly_what_the_reference_says(engines, scale):

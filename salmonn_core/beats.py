@@ -209,6 +209,18 @@ class Beats(nn.Module):
         x = self._patches(fbank)
         return cast(Tensor, self.encoder(x, self._token_mask(padding, fbank.shape[1], x.shape[1])))
 
+    def forward_rounded(self, fbank: Tensor, tokens: Tensor) -> Tensor:
+        """As `forward_fbank` of clips that are longer than what is theirs, which hears itself alone.
+
+        Unlike the reference's padding, which `forward` keeps, the mask begins where the tokens of the clip end.
+
+        Args:
+            fbank: (batch, frames, 128), anything behind the clip's own.
+            tokens: (batch, 1) the clip's own; what is returned behind them has no meaning.
+        """
+        x = self._patches(fbank)
+        return cast(Tensor, self.encoder(x, torch.arange(x.shape[1], device=x.device) >= tokens))
+
     def forward_many(self, waves: Sequence[Tensor]) -> list[Tensor]:
         """As `forward` without padding for clips of different lengths, (samples,) each: (tokens, width) each."""
         return self.encoder.many([self._patches(beats_fbank(wave[None]))[0] for wave in waves])

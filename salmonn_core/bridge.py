@@ -109,7 +109,12 @@ class Bridge(nn.Module):
             votes: of some clips, (windows, labels) logits that stand for the namer's own.
             naming: whether the namer is asked; without it the tokens are those that the reader reads.
         """
-        clips = self.join_all(speech, audio)
+        return self.hear_joined(self.join_all(speech, audio), votes, naming)
+
+    def hear_joined(
+        self, clips: list[Tensor], votes: Sequence[Tensor | None] | None = None, naming: bool = True
+    ) -> list[Heard]:
+        """As `hear`, of joined frames, (frames, width) each."""
         cut = [self.windows(clip) for clip in clips]
         tokens = self.tokens(clips).split([len(windows) for windows in cut])
         if self.namer is None or not naming:

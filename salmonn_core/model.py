@@ -16,10 +16,11 @@ from torch import Tensor
 
 from salmonn_core.audio import MIN_SAMPLES, fit_length, groups, read_audio
 from salmonn_core.beats import Beats
-from salmonn_core.bridge import Bridge
+from salmonn_core.bridge import Bridge, Heard
 from salmonn_core.config import SAMPLE_RATE, SalmonnConfig
 from salmonn_core.decode import GenerationOptions, generate, only_match, pieces
 from salmonn_core.errors import UserError
+from salmonn_core.hearing import Hearing
 from salmonn_core.letters import Letters, likeliest
 from salmonn_core.lexicon import lexicon_of
 from salmonn_core.likeness import as_said
@@ -202,17 +203,32 @@ class Salmonn:
     @torch.inference_mode()
     def _encode(self, waves: list[np.ndarray]) -> list[AudioTokens]:
         """Clips share the encoders' matrices, unpadded; attention, windows and convolutions are each one's own."""
-        padded, bins = self.config.pad_to_30s, self.whisper.config.num_mel_bins
-        fitted = [fit_length(wave, 1 if padded else self.config.qformer.window_frames) for wave in waves]
-        mels = [log_mel(wave, bins, padded, str(self.device)).to(self.device) for wave in fitted]
-        speech = encode_whisper(self.whisper, mels)
-        audio = self.beats.forward_many([torch.from_numpy(wave).to(self.device) for wave in fitted])
-        clips = self.bridge.hear(speech, audio)
+        multiple = 1 if self.config.pad_to_30s else self.config.qformer.window_frames
+        speech, clips = self._heard([fit_length(wave, multiple) for wave in waves])
         spelled = [None if self.letters is None else partial(_spelled, self.letters, states) for states in speech]
         return [
             AudioTokens(clip.tokens, clip.spoken, clip.votes, len(wave) / SAMPLE_RATE, letters)
             for clip, wave, letters in zip(clips, waves, spelled, strict=True)
         ]
+
+    def _heard(self, waves: list[np.ndarray]) -> tuple[list[Tensor], list[Heard]]:
+        """Whisper's states of each clip, and what the bridge makes of it."""
+        if len(waves) == 1 and self._records():
+            states, heard = self._hearing.hear(waves[0])
+            return [states], [heard]
+        padded, bins = self.config.pad_to_30s, self.whisper.config.num_mel_bins
+        mels = [log_mel(wave, bins, padded, str(self.device)).to(self.device) for wave in waves]
+        speech = encode_whisper(self.whisper, mels)
+        audio = self.beats.forward_many([torch.from_numpy(wave).to(self.device) for wave in waves])
+        return speech, self.bridge.hear(speech, audio)
+
+    def _records(self) -> bool:
+        """Whether a single clip is worth recording: its shapes come again, and autocast does not change its passes."""
+        return self.config.pad_to_30s and self.device.type == "cuda" and not torch.is_autocast_enabled("cuda")
+
+    @cached_property
+    def _hearing(self) -> Hearing:
+        return Hearing(self.whisper, self.beats, self.bridge)
 
     def join(self, parts: Sequence[AudioTokens]) -> AudioTokens:
         """Several clips one after the other, as one; together they should be no longer than 30 s."""

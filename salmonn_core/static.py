@@ -27,10 +27,10 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from salmonn_core.ahead import Aside, Begun
 from salmonn_core.fused import Fused, can_fuse
+from salmonn_core.graphs import recorded
 from salmonn_core.llm import PeftLlm, PeftState
 
 ROOM = 512  # positions by which the buffers grow
-WARM_UPS = 3  # before a capture, as torch asks
 KEPT_GRAPHS = 12  # lengths at LoRA scales that stay recorded
 ROUNDED = 32  # a prompt is read as if it were as long as the next multiple
 LONGEST = 256  # longer prompts are bound by arithmetic, which no graph saves
@@ -293,22 +293,3 @@ class StaticLlama(PeftLlm):
             return slot.step() if length == 1 else slot.read(length)
 
         return run
-
-
-def recorded(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """A pass as a CUDA graph; what it returns is overwritten by the next call."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UPS):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        logits = step()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return logits
-
-    return replay

@@ -2,10 +2,11 @@
 
     python -m benchmarks.gpu --size 13b
 
-From a waveform on the host to the first token, tokens a second, peak memory, in bfloat16. Beside them (a) the
-reference's own recipe: 30 s of padding, transformers' `generate` with four beams, float16 autocast; and (b) what the
-memory allows: the weights that a token reads over the bandwidth of a copy on the same device. Random weights
-cost what trained ones cost, so no checkpoint is needed. `--size toy --device cpu` is how its code is tested.
+From a waveform on the host to the first token and its stages, tokens a second, peak memory, in bfloat16. Beside them
+(a) the reference's own recipe: 30 s of padding, transformers' `generate` with four beams, float16 autocast; and (b)
+what the memory allows: the weights that a token reads over the bandwidth of a copy on the same device. Random weights
+cost what trained ones cost, so no checkpoint is needed. One size with `--rounds 3 --reference-rounds 1` takes half a
+minute. `--size toy --device cpu` is how its code is tested.
 """
 
 from __future__ import annotations
@@ -28,14 +29,17 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from salmonn_core.audio import fit_length
 from salmonn_core.beats import Beats
 from salmonn_core.bridge import Bridge
 from salmonn_core.config import SAMPLE_RATE, BeatsConfig, LoraConfig, QFormerConfig, SalmonnConfig
 from salmonn_core.decode import GenerationOptions
 from salmonn_core.errors import UserError
+from salmonn_core.fused import TILE, TILES
 from salmonn_core.loading import check_device, with_lora
 from salmonn_core.model import Salmonn
 from salmonn_core.static import StaticLlama
+from salmonn_core.whisper import log_mel
 
 TARGETS = {"first_ms": 60.0, "of_the_memory_limit": 0.75, "times_the_reference": 5.0}
 INSTRUCTION = "Describe the sound in detail."
@@ -124,22 +128,56 @@ def synchronise(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def seconds(run: Callable[[], Any], device: str, rounds: int) -> float:
-    """The median, after one round that is not counted."""
-    run()
+def seconds(run: Callable[[], Any], device: str, rounds: int, warm_ups: int = 1) -> float:
+    """The median until it returns, after rounds that are not counted. What returns early is to wait for the device."""
+    for _ in range(warm_ups):
+        run()
     taken = []
     for _ in range(rounds):
         synchronise(device)
         begun = time.perf_counter()
         run()
-        synchronise(device)
         taken.append(time.perf_counter() - begun)
     return statistics.median(taken)
+
+
+def finished(run: Callable[[], Any], device: str) -> Callable[[], None]:
+    """The same until the device is done with it, for what leaves its result there."""
+
+    def both() -> None:
+        run()
+        synchronise(device)
+
+    return both
 
 
 def answer(model: Salmonn, wave: np.ndarray, tokens: int) -> str:
     """Ours, from the waveform on the host."""
     return model.ask(wave, INSTRUCTION, GenerationOptions(max_new_tokens=tokens))
+
+
+@torch.inference_mode()
+def stages(model: Salmonn, wave: np.ndarray, device: str, rounds: int) -> dict[str, float]:
+    """Milliseconds of what the first token waits for, each by itself and until the device is done with it."""
+    hearing, clip = model.hearing, fit_length(wave)
+    bins = model.whisper.config.num_mel_bins
+    mel, samples = log_mel(clip, bins, True, device).to(device), torch.from_numpy(clip).to(device)
+    speech, audio = hearing.speech(mel), hearing.audio(samples)
+    heard = model.encode(wave)
+
+    def prompt() -> None:
+        ready = model.prompt(INSTRUCTION, heard)
+        state, _ = model.llm.prefill([ready.rest], 1.0, [ready.prefix])
+        state.cut(len(ready.rest))  # as it is kept for the next question
+
+    runs: dict[str, Callable[[], Any]] = {
+        "log_mel_ms": lambda: log_mel(clip, bins, True, device).to(device),
+        "whisper_ms": lambda: hearing.speech(mel),
+        "beats_ms": lambda: hearing.audio(samples),
+        "bridge_ms": lambda: hearing.heard(speech, audio),
+        "prompt_ms": prompt,
+    }
+    return {name: 1000 * seconds(finished(run, device), device, rounds) for name, run in runs.items()}
 
 
 @torch.inference_mode()
@@ -168,7 +206,7 @@ def copy_bandwidth(device: str, size: int) -> float:
     """Bytes read a second by a copy on the device, which reads and writes each byte once: twice what it copies."""
     source = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2 * size / seconds(lambda: target.copy_(source), device, 10)
+    return 2 * size / seconds(finished(lambda: target.copy_(source), device), device, 10)
 
 
 def read_bytes(model: Salmonn) -> int:
@@ -179,9 +217,15 @@ def read_bytes(model: Salmonn) -> int:
 
 
 def measure(
-    size: Size, device: str, audio_s: float, tokens: int, rounds: int, copied: int = COPY_BYTES
+    size: Size,
+    device: str,
+    audio_s: float,
+    tokens: int,
+    rounds: int,
+    reference_rounds: int = 1,
+    copied: int = COPY_BYTES,
 ) -> dict[str, float]:
-    """All figures of one size.
+    """All figures of one size; without rounds of the reference those that it is not needed for.
 
     Raises:
         UserError: no such device.
@@ -197,20 +241,22 @@ def measure(
     whole = seconds(lambda: answer(model, wave, tokens), device, rounds)
     peak = torch.cuda.max_memory_allocated() if cuda else 0
     limit = copy_bandwidth(device, copied) / read_bytes(model)
-    if cuda:
-        halve(model)
-    theirs = seconds(lambda: reference(model, wave, tokens, device), device, max(1, rounds // 3))
     rate = (tokens - 1) / max(whole - first, 1e-9)
-    return {
+    figures = {
         "first_ms": 1000 * first,
+        **stages(model, wave, device, rounds),
         "answer_ms": 1000 * whole,
         "tokens_per_s": rate,
         "peak_gb": peak / 1e9,
         "limit_tokens_per_s": limit,
         "of_the_memory_limit": rate / limit,
-        "reference_ms": 1000 * theirs,
-        "times_the_reference": theirs / whole,
     }
+    if not reference_rounds:
+        return figures
+    if cuda:
+        halve(model)
+    theirs = seconds(finished(lambda: reference(model, wave, tokens, device), device), device, reference_rounds)
+    return figures | {"reference_ms": 1000 * theirs, "times_the_reference": theirs / whole}
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
@@ -232,25 +278,34 @@ def main() -> None:
     parser.add_argument("--audio-s", type=float, default=10.0)
     parser.add_argument("--tokens", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--reference-rounds", type=int, default=3, help="0 leaves the reference out")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args()
     if arguments.tokens < 2:
         sys.exit("error: --tokens must be at least 2: the first is timed apart")
     sizes = ["7b", "13b"] if arguments.size == "all" else [arguments.size]
+    on_gpu = torch.device(arguments.device).type == "cuda"
     rows = {}
-    try:
-        for name in sizes:
-            copied = 1 << 24 if name == "toy" else COPY_BYTES
-            values = (arguments.device, arguments.audio_s, arguments.tokens, arguments.rounds, copied)
-            rows[name] = measure(SIZES[name], *values)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    machine = torch.cuda.get_device_name() if torch.device(arguments.device).type == "cuda" else "CPU"
+    for name in sizes:
+        copied = 1 << 24 if name == "toy" else COPY_BYTES
+        values = (arguments.device, arguments.audio_s, arguments.tokens, arguments.rounds, arguments.reference_rounds)
+        try:
+            rows[name] = measure(SIZES[name], *values, copied)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        machine = torch.cuda.get_device_name() if on_gpu else "CPU"
+        if arguments.out:  # after each size: a lent machine may be taken back
+            record(arguments.out, machine, rows)
     print(f"{machine}, torch {torch.__version__}, {arguments.audio_s:g} s of audio, {arguments.tokens} tokens\n")
     print(table(rows))
-    if arguments.out:
-        record = {"machine": machine, "torch": torch.__version__, "sizes": {n: asdict(SIZES[n]) for n in sizes}}
-        arguments.out.write_text(json.dumps(record | {"rows": rows}, indent=1) + "\n")
+
+
+def record(path: Path, machine: str, rows: dict[str, dict[str, float]]) -> None:
+    """The figures with what they were measured on and with."""
+    tiles = [[*shape, *tile] for shape, tile in TILES.items()]
+    about = {"machine": machine, "torch": torch.__version__, "tile": TILE, "tiles": tiles}
+    sizes = {name: asdict(SIZES[name]) for name in rows}
+    path.write_text(json.dumps(about | {"sizes": sizes, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ class Tile(NamedTuple):
 # Swept on an H200 (docs/benchmarks.md), of those whose columns no usual width leaves idle.
 TILE = Tile(4, 512, 4)
 TILES: dict[tuple[int, int], Tile] = {}  # of (rows, width) for which a sweep found a better one
+# Programs of a kernel may begin, and ask for their weights, before the one before has ended (Hopper and later).
+EARLY = False
 SEEN_BLOCK = 64  # positions of a program of attention
 
 
@@ -130,6 +132,7 @@ class Fused:
                 GROUPS=self.groups,
                 HALF=self.dim // 2,
                 RANK=self.rank,
+                **_begins(),
             )
             self._attend(at, k, v, room)
             self._product(self._heard, layer.out, x, added=True)
@@ -150,6 +153,7 @@ class Fused:
             DIM=self.dim,
             BLOCK=SEEN_BLOCK,
             CHUNKS=parts[1].shape[1],
+            **_begins(),
         )
 
     def _parts_of(self, chunks: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -186,4 +190,10 @@ class Fused:
             BLOCK=tile.block,
             UNROLL=tile.unroll,
             num_warps=tile.warps,
+            **_begins(),
         )
+
+
+def _begins() -> dict[str, bool]:
+    """How a kernel is launched after the one before."""
+    return {"EARLY": True, "launch_pdl": True} if EARLY else {"EARLY": False}

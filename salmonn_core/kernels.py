@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 
 @triton.jit
@@ -29,11 +30,13 @@ def product(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
     UNROLL: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """out (rows,) = weight (rows, WIDTH) @ x (WIDTH,), accumulated in float32.
 
     NORM: x goes through RMSNorm with the weights `norm` first; its scale is applied to the sum.
     GATED: `other` is a second matrix: silu(weight @ x) * (other @ x). ADDED: the product is added to `out`.
+    EARLY: here and below, its programs may begin before the kernel before has ended, and wait for that themselves.
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     places = tl.arange(0, BLOCK)
@@ -42,16 +45,28 @@ def product(
     total = tl.zeros((ROWS, BLOCK), tl.float32)
     gated = tl.zeros((ROWS, BLOCK), tl.float32)
     squares = tl.zeros((BLOCK,), tl.float32)
+    # Weights are always a turn ahead of their product, the first ones ahead of the kernel before.
+    both = inside & (places < WIDTH)[None, :]
+    first = tl.load(weight + begin, mask=both, other=0.0)
+    if GATED:
+        second = tl.load(other + begin, mask=both, other=0.0)
+    if EARLY:
+        _await_kernel_before()
     for at in tl.range(0, WIDTH, BLOCK, loop_unroll_factor=UNROLL):
         here = at + places < WIDTH
+        both = inside & (at + BLOCK + places < WIDTH)[None, :]
+        next_first = tl.load(weight + begin + at + BLOCK, mask=both, other=0.0)
+        if GATED:
+            next_second = tl.load(other + begin + at + BLOCK, mask=both, other=0.0)
         value = tl.load(x + at + places, mask=here, other=0.0).to(tl.float32)
         if NORM:
             squares += value * value
             value *= tl.load(norm + at + places, mask=here, other=0.0).to(tl.float32)
-        both = inside & here[None, :]
-        total += tl.load(weight + begin + at, mask=both, other=0.0).to(tl.float32) * value[None, :]
+        total += first.to(tl.float32) * value[None, :]
+        first = next_first
         if GATED:
-            gated += tl.load(other + begin + at, mask=both, other=0.0).to(tl.float32) * value[None, :]
+            gated += second.to(tl.float32) * value[None, :]
+            second = next_second
     scale = 1.0
     if NORM:
         scale = 1.0 / tl.sqrt(tl.sum(squares, 0) / WIDTH + eps)
@@ -61,6 +76,13 @@ def product(
     if ADDED:
         result += tl.load(out + row, mask=row < rows, other=0.0).to(tl.float32)
     tl.store(out + row, result.to(out.dtype.element_ty), mask=row < rows)
+
+
+@triton.jit
+def _await_kernel_before():
+    """What it wrote is there from here on; and the kernel behind may begin, once all programs of this one have."""
+    gdc_wait()
+    gdc_launch_dependents()
 
 
 @triton.jit
@@ -79,6 +101,7 @@ def place(
     GROUPS: tl.constexpr,
     HALF: tl.constexpr,
     RANK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Add the LoRA to what was projected, rotate queries and keys, and write keys and values to their place.
 
@@ -86,6 +109,8 @@ def place(
     inner values of each. lora: ((HEADS + 2 GROUPS) * 2 HALF, RANK), its outer matrices one below the other.
     cosine, sine: (positions, HALF) float32. keys, values: (GROUPS, room, 2 HALF).
     """
+    if EARLY:
+        _await_kernel_before()
     head, half = tl.program_id(0), tl.arange(0, HALF)
     at = tl.load(position)
     low = head * 2 * HALF + half
@@ -133,6 +158,7 @@ def attend(
     DIM: tl.constexpr,
     BLOCK: tl.constexpr,
     CHUNKS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Attention of one position to all up to it: a program for each head and for each BLOCK of positions.
 
@@ -143,6 +169,8 @@ def attend(
     totals: (heads, CHUNKS, DIM); bests, weights: (heads, CHUNKS), all float32 and read only where they were written.
     finished: (heads,) int32, zeros before and after.
     """
+    if EARLY:
+        _await_kernel_before()
     head, chunk = tl.program_id(0), tl.program_id(1)
     dims = tl.arange(0, DIM)
     last = tl.load(position)

@@ -214,7 +214,7 @@ class Salmonn:
     def _heard(self, waves: list[np.ndarray]) -> tuple[list[Tensor], list[Heard]]:
         """Whisper's states of each clip, and what the bridge makes of it."""
         if len(waves) == 1 and self._records():
-            states, heard = self._hearing.hear(waves[0])
+            states, heard = self.hearing.hear(waves[0])
             return [states], [heard]
         padded, bins = self.config.pad_to_30s, self.whisper.config.num_mel_bins
         mels = [log_mel(wave, bins, padded, str(self.device)).to(self.device) for wave in waves]
@@ -227,7 +227,8 @@ class Salmonn:
         return self.config.pad_to_30s and self.device.type == "cuda" and not torch.is_autocast_enabled("cuda")
 
     @cached_property
-    def _hearing(self) -> Hearing:
+    def hearing(self) -> Hearing:
+        """Encoders and bridge of a single clip under 30 s of padding, recorded on a GPU."""
         return Hearing(self.whisper, self.beats, self.bridge)
 
     def join(self, parts: Sequence[AudioTokens]) -> AudioTokens:

@@ -131,6 +131,15 @@ def test_the_gpu_benchmark_runs_at_toy_size_and_its_figures_agree_with_each_othe
     assert row["of_the_memory_limit"] == pytest.approx(row["tokens_per_s"] / row["limit_tokens_per_s"])
     assert row["times_the_reference"] == pytest.approx(row["reference_ms"] / row["answer_ms"])
     assert "first_ms (target 60)" in table({"toy": row})
+    assert all(row[f"{stage}_ms"] > 0 for stage in ("log_mel", "whisper", "beats", "bridge", "prompt"))
+
+
+def test_the_gpu_benchmark_leaves_the_reference_out_where_it_is_told_to():
+    from benchmarks.gpu import SIZES, measure
+
+    row = measure(SIZES["toy"], "cpu", audio_s=1.0, tokens=3, rounds=1, reference_rounds=0, copied=1 << 20)
+    assert "answer_ms" in row
+    assert "reference_ms" not in row
 
 
 def test_the_sizes_of_the_gpu_benchmark_are_those_of_the_releases():

@@ -1,6 +1,9 @@
 """The kernels of one decoding step, in Triton's interpreter: the same logits as the model that they take apart."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from salmonn_core.config import LoraConfig
 from salmonn_core.fused import Fused, Tile, can_fuse
 from salmonn_core.llm import PeftLlm
 from salmonn_core.loading import with_lora
+from tests.conftest import ROOT
 
 SIZES = {"hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2, "num_attention_heads": 4}
 ROOM = 192  # three programs of attention a head
@@ -78,3 +82,33 @@ def test_without_a_compiler_the_kernels_are_left_alone(monkeypatch):
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert not can_fuse(llama().bfloat16().get_base_model())
+
+
+COMPILED = """
+from triton import compile
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from salmonn_core.kernels import attend, place, product
+
+TYPES = {"rows": "i32", "room": "i32", "finished": "*i32", "position": "*i64"}
+TYPES |= dict.fromkeys(("eps", "strength", "scale"), "fp32")
+TYPES |= dict.fromkeys(("projected", "cosine", "sine", "totals", "bests", "weights"), "*fp32")
+SIZES = {"WIDTH": 4096, "NORM": True, "GATED": True, "ADDED": True, "ROWS": 4, "UNROLL": 2}
+SIZES |= {"HEADS": 32, "GROUPS": 32, "HALF": 64, "RANK": 16}
+SIZES |= {"ROOM": 512, "SHARED": 1, "DIM": 128, "BLOCK": 64, "CHUNKS": 8, "EARLY": True}
+for kernel in (product, place, attend):
+    names = [each.name for each in kernel.params]
+    signature = {name: "constexpr" if name in SIZES else TYPES.get(name, "*bf16") for name in names}
+    source = ASTSource(kernel, signature, {name: SIZES[name] for name in names if name in SIZES})
+    code = compile(source, target=GPUTarget("cuda", 90, 32), options={"launch_pdl": True}).asm["ptx"]
+    print(kernel.__name__, code.count("griddepcontrol.wait"), code.count("atom.global.gpu.acq_rel"))
+"""
+
+
+@triton
+def test_the_kernels_compile_for_a_gpu_that_is_not_here(tmp_path):
+    program = tmp_path / "compiled.py"
+    program.write_text(COMPILED)
+    here = {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, program], capture_output=True, text=True, env=os.environ | here)
+    assert ran.stdout.splitlines() == ["product 1 0", "place 1 0", "attend 1 1"], ran.stderr

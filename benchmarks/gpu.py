@@ -128,10 +128,9 @@ def synchronise(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def seconds(run: Callable[[], Any], device: str, rounds: int, warm_ups: int = 1) -> float:
-    """The median until it returns, after rounds that are not counted. What returns early is to wait for the device."""
-    for _ in range(warm_ups):
-        run()
+def seconds(run: Callable[[], Any], device: str, rounds: int) -> float:
+    """The median until it returns, after one round that is not counted; `finished` is for what returns too early."""
+    run()
     taken = []
     for _ in range(rounds):
         synchronise(device)

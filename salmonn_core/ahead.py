@@ -39,6 +39,11 @@ class Aside:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._host = torch.zeros(1, dtype=torch.long, pin_memory=self._stream is not None)
 
+    @property
+    def _caller(self) -> torch.cuda.Stream:
+        assert self._stream is not None
+        return torch.cuda.current_stream(self._stream.device)
+
     @contextmanager
     def here(self) -> Iterator[None]:
         """Launch on this stream."""
@@ -48,7 +53,7 @@ class Aside:
     def follow(self) -> None:
         """What is launched here from now on comes after what the caller has launched."""
         if self._stream is not None:
-            self._stream.wait_stream(torch.cuda.current_stream())
+            self._stream.wait_stream(self._caller)
 
     def mark(self) -> torch.cuda.Event | None:
         """What has been launched here so far."""
@@ -57,9 +62,8 @@ class Aside:
     def hand_over(self, done: torch.cuda.Event | None, result: Tensor) -> Tensor:
         """What was made here, for the caller to go on with once it is done, and not before."""
         if done is not None:
-            caller = torch.cuda.current_stream()
-            caller.wait_event(done)
-            result.record_stream(caller)  # its memory is not used again here while the caller's work reads it
+            self._caller.wait_event(done)
+            result.record_stream(self._caller)  # its memory is not used again here while the caller's work reads it
         return result
 
     def to_host(self, chosen: torch.cuda.Event | None, token: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
@@ -70,15 +74,14 @@ class Aside:
         """
         if chosen is None:
             return self._host.copy_(token), None
-        caller = torch.cuda.current_stream()
-        caller.wait_event(chosen)
+        self._caller.wait_event(chosen)
         self._host.copy_(token, non_blocking=True)
-        return self._host, caller.record_event()
+        return self._host, self._caller.record_event()
 
     def wait(self) -> None:
         """What the caller launches from now on comes after all that was launched here."""
         if self._stream is not None:
-            torch.cuda.current_stream().wait_stream(self._stream)
+            self._caller.wait_stream(self._stream)
 
     def finish(self) -> None:
         """Return when all that was launched here is done: what it uses may then be freed."""

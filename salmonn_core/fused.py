@@ -26,8 +26,8 @@ class Tile(NamedTuple):
 # Swept on an H200 (docs/benchmarks.md), of those whose columns no usual width leaves idle.
 TILE = Tile(4, 512, 4)
 TILES: dict[tuple[int, int], Tile] = {}  # of (rows, width) for which a sweep found a better one
-# Programs of a kernel may begin, and ask for their weights, before the one before has ended (Hopper and later).
-EARLY = False
+EARLY = False  # whether programs begin, and ask for their weights, before the kernel before has ended
+HOPPER = (9, 0)  # the first that can
 SEEN_BLOCK = 64  # positions of a program of attention
 
 
@@ -196,4 +196,5 @@ class Fused:
 
 def _begins() -> dict[str, bool]:
     """How a kernel is launched after the one before."""
-    return {"EARLY": True, "launch_pdl": True} if EARLY else {"EARLY": False}
+    early = EARLY and torch.cuda.get_device_capability() >= HOPPER
+    return {"EARLY": True, "launch_pdl": True} if early else {"EARLY": False}

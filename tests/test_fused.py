@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from salmonn_core import fused
 from salmonn_core.config import LoraConfig
 from salmonn_core.fused import Fused, Tile, can_fuse
 from salmonn_core.llm import PeftLlm
@@ -54,10 +55,10 @@ def test_the_kernels_give_the_logits_of_the_model(monkeypatch, groups, targets, 
     keys, values = buffers(model)
     for layer, k, v in zip(state.cache.layers, keys, values, strict=True):
         k[:, :, :before], v[:, :, :before] = layer.keys, layer.values
-    fused = Fused(model.get_base_model())
+    kernels = Fused(model.get_base_model())
     for at, token in enumerate((5, 9), start=before):
         state, wanted = reference.step(state, torch.tensor([token]), 0.5)
-        logits = fused.step(torch.tensor([token]), torch.tensor([at]), keys, values, 2.0 * 0.5)
+        logits = kernels.step(torch.tensor([token]), torch.tensor([at]), keys, values, 2.0 * 0.5)
         torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=0)
 
 
@@ -82,6 +83,14 @@ def test_without_a_compiler_the_kernels_are_left_alone(monkeypatch):
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert not can_fuse(llama().bfloat16().get_base_model())
+
+
+@pytest.mark.parametrize(("capability", "early"), [((8, 9), False), ((9, 0), True), ((12, 0), True)])
+def test_kernels_begin_early_only_where_the_gpu_can(monkeypatch, capability, early):
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
+    assert fused._begins() == {"EARLY": False}  # off by default
+    monkeypatch.setattr(fused, "EARLY", True)
+    assert fused._begins() == ({"EARLY": True, "launch_pdl": True} if early else {"EARLY": False})
 
 
 COMPILED = """

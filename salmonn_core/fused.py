@@ -25,9 +25,19 @@ class Tile(NamedTuple):
 
 # Swept on an H200 (docs/benchmarks.md), of those whose columns no usual width leaves idle.
 TILE = Tile(4, 512, 4)
-TILES: dict[tuple[int, int], Tile] = {}  # of (rows, width) for which a sweep found a better one
-EARLY = False  # whether programs begin, and ask for their weights, before the kernel before has ended
-HOPPER = (9, 0)  # the first that can
+TILES = {  # of (rows, width), those of the published 7B and 13B, for which the sweep found a better one
+    (12_336, 4096): Tile(8, 256, 4, 2),
+    (4096, 4096): Tile(4, 512, 4, 2),
+    (11_008, 4096): Tile(1, 4096, 4),
+    (4096, 11_008): Tile(4, 512, 4, 2),
+    (32_000, 4096): Tile(2, 512, 2, 2),
+    (15_408, 5120): Tile(2, 512, 2, 2),
+    (5120, 5120): Tile(2, 512, 2, 2),
+    (13_824, 5120): Tile(1, 1024, 2, 2),
+    (5120, 13_824): Tile(2, 512, 2, 2),
+    (32_000, 5120): Tile(2, 512, 2, 2),
+}
+HOPPER = (9, 0)  # the first whose programs can begin, and ask for their weights, before the kernel before has ended
 SEEN_BLOCK = 64  # positions of a program of attention
 
 
@@ -196,5 +206,6 @@ class Fused:
 
 def _begins() -> dict[str, bool]:
     """How a kernel is launched after the one before."""
-    early = EARLY and torch.cuda.get_device_capability() >= HOPPER
+    nvidia = torch.version.cuda is not None and torch.cuda.is_available()
+    early = nvidia and torch.cuda.get_device_capability() >= HOPPER
     return {"EARLY": True, "launch_pdl": True} if early else {"EARLY": False}

@@ -87,9 +87,11 @@ def test_without_a_compiler_the_kernels_are_left_alone(monkeypatch):
 
 @pytest.mark.parametrize(("capability", "early"), [((8, 9), False), ((9, 0), True), ((12, 0), True)])
 def test_kernels_begin_early_only_where_the_gpu_can(monkeypatch, capability, early):
+    monkeypatch.setattr("torch.version.cuda", None)
+    assert fused._begins() == {"EARLY": False}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
-    assert fused._begins() == {"EARLY": False}  # off by default
-    monkeypatch.setattr(fused, "EARLY", True)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
     assert fused._begins() == ({"EARLY": True, "launch_pdl": True} if early else {"EARLY": False})
 
 

@@ -22,7 +22,7 @@ CLASSES = 1 + len(LETTERS)
 CLASS_OF = {letter: class_ for class_, letter in enumerate(LETTERS, start=1)}
 TOGETHER = 2  # encoder frames that are one position inside
 KERNEL = 3  # positions
-DILATIONS = (1, 2, 4)  # of the blocks, in turn: nine of them see 0.84 s on either side
+DILATIONS = (1, 2, 4)  # of the blocks, in turn: eleven of them see 0.96 s on either side
 WIDENED = 2
 
 

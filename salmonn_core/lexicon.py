@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import product
 
 from salmonn_core.errors import UserError
 
@@ -15,6 +16,7 @@ LIKE = 0.4  # of a word's letters may differ in one that looks like it
 LEAST = 2
 MOST = 60  # that look like one
 UNKNOWN = -24.0  # share of a word that is not among them: mostly there is none, or it is a name
+TOGETHER = 3.0  # nats by which words are said in a row more often than if none cared for its neighbours
 TAUGHT = -9.0  # share of a word that the user expects: said more often than most names, seldom beside "the"
 
 
@@ -33,8 +35,9 @@ class Lexicon:
         return self.share(word) > UNKNOWN
 
     def share(self, words: str) -> float:
-        """The logarithm of how often some words would stand in a row if none cared for its neighbours."""
-        return sum(self._share(word) for word in words.split())
+        """The logarithm of how often some words stand in a row."""
+        shares = [self._share(word) for word in words.split()]
+        return sum(shares) + TOGETHER * (len(shares) - 1)
 
     def _share(self, word: str) -> float:
         bare = word.strip("'")
@@ -48,14 +51,17 @@ class Lexicon:
         """
         if word in self:
             return [] if word in self._taught else _near(word, self._taught)
-        halves = ((word[:at], word[at:]) for at in range(1, len(word)))
-        return _near(word, self._shares) + [" ".join(both) for both in halves if all(h in self._shares for h in both)]
+        halves = (product(self._said(word[:at]), self._said(word[at:])) for at in range(1, len(word)))
+        return _near(word, self._shares) + [" ".join(both) for each in halves for both in each]
+
+    def _said(self, half: str) -> list[str]:
+        """What a half of two words that were written as one may be: itself, or what the user expects."""
+        return [half] * (half in self._shares) + [like for like in _near(half, self._taught) if like != half]
 
     def as_one(self, first: str, second: str) -> list[str]:
         """The word that two known ones are together, if it is said more often than they are beside each other."""
-        whole = self._shares.get(first + second, UNKNOWN)
-        known = first in self and second in self
-        return [first + second] if known and whole > self.share(first) + self.share(second) else []
+        whole, known = first + second, first in self and second in self
+        return [whole] if known and whole in self and self.share(whole) > self.share(f"{first} {second}") else []
 
     def written(self, words: str) -> str:
         """Words as the user writes them."""

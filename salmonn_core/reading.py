@@ -24,7 +24,7 @@ FLOOR = -14.0
 HEARD = -5.0  # a token is worth trying where some audio token gives it at least this
 UNLIKELY = 25.0  # nats behind the likeliest place to stand in a clip
 NEXT = 0.3  # nats within which the last likely place is taken for where the answer stands
-LETTERS_SHARE = 0.5  # of what readings count, where letters are read too
+LETTERS_SHARE = 0.7  # of what readings count, where letters are read too
 CANDIDATES = 20  # the LLM's likeliest tokens, tried beside those that were heard
 
 

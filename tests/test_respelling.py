@@ -152,3 +152,13 @@ def test_the_words_that_look_most_like_one_are_found() -> None:
     assert "practitioners" in ENGLISH.instead_of("proctitioners")
     assert "mike stein" in ENGLISH.instead_of("mikestein")
     assert not ENGLISH.instead_of("eastern")
+
+
+def test_words_that_make_no_word_together_are_looked_at_one_by_one() -> None:
+    lexicon = Lexicon(SHARES | {"olly": -15.0, "newburg": -15.0}, taught=["Newberg"])
+    assert respelled("olly newburg", heard("olly newberg"), lexicon) == "olly Newberg"
+
+
+def test_a_name_that_the_user_expects_is_found_in_what_was_written_as_one_word() -> None:
+    lexicon = Lexicon(SHARES, taught=["Newberg"])
+    assert respelled("thenewburg", heard("the newberg"), lexicon) == "the Newberg"

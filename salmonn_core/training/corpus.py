@@ -31,7 +31,7 @@ TINY_QFORMER = QFormerConfig(
     context_s=0.24,
     neighbours=8,
 )
-TINY_LETTERS = LettersConfig(width=256, blocks=9)
+TINY_LETTERS = LettersConfig(width=320, blocks=11)
 
 Span = tuple[float, float]  # start and end as shares of a clip
 WHOLE: Span = (0.0, 1.0)

@@ -19,7 +19,7 @@ from salmonn_core.training.corpus import TINY_LETTERS, TINY_QFORMER
 from salmonn_core.training.trainee import TINY_LORA, TINY_PROMPT, described, tokens_of
 
 # What ships at a byte a weight, so that all of it stays under 30 MB.
-WHOLE = ("beats.", "bridge.neighbours.", "bridge.qformer.", "letters.")
+WHOLE = ("beats.", "bridge.neighbours.", "bridge.qformer.", "letters.", "lora.")
 
 
 def _blended(trained: dict[str, Tensor], tokens: list[int], earlier: Path) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 SCALE = ".row_scale"
-SHORTEST_ROW = 64  # shorter ones gain nothing
+SHORTEST_ROW = 16  # shorter ones gain little
 
 
 def packed(state: dict[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:

@@ -68,7 +68,7 @@ def interrupted_after(steps, monkeypatch):
 @pytest.mark.parametrize("stage", ["letters", "align", "pretrain"])
 def test_a_run_that_was_interrupted_ends_as_one_that_was_not(toys, aligned, monkeypatch, stage):
     more = {"stage": stage, "steps": 6, "save_every": 3, "start": str(aligned) if stage == "pretrain" else None}
-    more |= {"masking": 0.1, "variety": 0.15} if stage == "letters" else {}
+    more |= {"masking": 0.1, "variety": 0.15, "average": 0.8} if stage == "letters" else {}
     whole = run(toys, f"{stage}-whole", **more)
     with monkeypatch.context() as patch:
         interrupted_after(4, patch)  # one step after the checkpoint: that step is lost and done again
@@ -80,6 +80,14 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(toys, aligned, monk
     one, other = load_file(newest(whole)), load_file(newest(halves))
     assert one.keys() == other.keys()
     assert all(one[key].equal(other[key]) for key in one)
+
+
+def test_letters_are_the_mean_of_their_last_steps_and_go_on_from_the_last_one(toys):
+    out = run(toys, "mean", stage="letters", steps=2, save_every=1, average=0.5)
+    first, last = (load_file(out / f"step-0000000{step}/going.safetensors") for step in (1, 2))
+    kept = load_file(newest(out))
+    assert any(not first[key].equal(last[key]) for key in first)
+    assert all(kept[key].allclose((first[key] + last[key]) / 2, atol=1e-6) for key in kept)
 
 
 def test_accumulating_in_parts_changes_nothing_but_rounding(toys, aligned):

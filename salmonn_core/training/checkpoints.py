@@ -1,6 +1,7 @@
 """Checkpoints of a run: one folder a step, complete or not there at all, nothing pickled.
 
-`step-00000050/` holds `model.safetensors`, `optimizer.safetensors` and `state.json`.
+`step-00000050/` holds `model.safetensors`, `optimizer.safetensors` and `state.json`; where the model is a mean over
+steps, also the weights of the step itself, `going.safetensors`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from salmonn_core.errors import UserError
 from salmonn_core.weights.safe import write_safetensors
 
 KEPT = 2
+GOING = "going.safetensors"
 
 
 def folders(run: Path) -> list[Path]:
@@ -40,12 +42,19 @@ def newest(path: Path) -> Path:
 
 
 def save_checkpoint(
-    run: Path, step: int, weights: dict[str, Tensor], said: dict[str, Any], optimizer: dict[str, Tensor], state: Any
+    run: Path,
+    step: int,
+    weights: dict[str, Tensor],
+    said: dict[str, Any],
+    optimizer: dict[str, Tensor],
+    state: Any,
+    going: dict[str, Tensor] | None = None,
 ) -> None:
     """Write one checkpoint beside its final name, move it there, and drop all but the newest two.
 
     Args:
         said: what the weights say of themselves: `trainee.described` reads it.
+        going: the weights that training goes on from, if they are others.
     """
     final = run / f"step-{step:08d}"
     partial = final.with_suffix(".partial")
@@ -55,6 +64,8 @@ def save_checkpoint(
     partial.mkdir(parents=True)
     write_safetensors(weights, partial / "model.safetensors", {name: json.dumps(value) for name, value in said.items()})
     write_safetensors(optimizer, partial / "optimizer.safetensors")
+    if going is not None:
+        write_safetensors(going, partial / GOING)
     (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n")
     partial.rename(final)
     for old in folders(run)[:-KEPT]:
@@ -62,9 +73,10 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-    """Weights, optimizer tensors and state of a checkpoint."""
+    """The weights to go on from, optimizer tensors and state of a checkpoint."""
     state: dict[str, Any] = json.loads((folder / "state.json").read_text())
-    return load_file(folder / "model.safetensors"), load_file(folder / "optimizer.safetensors"), state
+    weights = folder / GOING if (folder / GOING).exists() else folder / "model.safetensors"
+    return load_file(weights), load_file(folder / "optimizer.safetensors"), state
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -76,6 +76,7 @@ class TrainConfig(OnClips):
     dropout: float | None = Field(None, ge=0, lt=1, description="of the bridge; empty leaves its own")
     masking: float = Field(0.0, ge=0, lt=1, description="share of a clip's states, and of their channels, not heard")
     variety: float = Field(0.0, ge=0, lt=1, description="how far tempo, gain and level of the states go (letters)")
+    average: float = Field(0.0, ge=0, lt=1, description="of 0.999 some thousand last steps' mean is kept (letters)")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where that is fast")
     save_every: int = Field(50, ge=1)
     dev_every: int = Field(250, ge=1)
@@ -87,6 +88,8 @@ class TrainConfig(OnClips):
             raise ValueError("give either steps or minutes")
         if self.stage not in ("letters", "align") and self.start is None:
             raise ValueError(f"stage {self.stage} needs start: the checkpoint of the stage before")
+        if self.average and self.stage != "letters":
+            raise ValueError("average is for stage letters")
         return self
 
 

@@ -13,16 +13,20 @@ import random
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import cast
 
 import jiwer
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from salmonn_core.errors import UserError
 from salmonn_core.training.checkpoints import (
     folders,
     load_checkpoint,
+    newest,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
@@ -80,10 +84,24 @@ class Trainer:
         self.sampler.names, self.sampler.labels = trainee.names, trainee.labels
         self.features.keep_on(self.engine.device)
         self.model, self.optimizer = self.engine.prepare(trainee, self.optimizer)
+        self.average = self._averaged() if config.average else None
 
     @property
     def trainee(self) -> Trained:
         return self.engine.unwrap_model(self.model)
+
+    @property
+    def result(self) -> Trained:
+        """What the run is for: the mean over its last steps, or the trainee itself."""
+        return self.trainee if self.average is None else cast(Trained, self.average.module)
+
+    def _averaged(self) -> AveragedModel:
+        """The running mean of the trainee's weights; at first, or if there was none before, they themselves."""
+        average = AveragedModel(self.trainee, multi_avg_fn=get_ema_multi_avg_fn(self.config.average))
+        if folders(self.config.out):
+            cast(Trained, average.module).load(load_file(newest(self.config.out)))
+            average.n_averaged.fill_(self.step)
+        return average
 
     def _clips(self) -> tuple[list[Clip], dict[str, list[Clip]]]:
         train, dev = files_of(self.config.train), files_of(self.config.dev)
@@ -175,6 +193,8 @@ class Trainer:
                 total += self._backward(part, compared, weights, counts)
         self.engine.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], 1.0)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.trainee)
         self.optimizer.zero_grad()
         self.step += 1
         llm, ctc = self.engine.reduce(total, "sum").tolist()
@@ -213,7 +233,7 @@ class Trainer:
         """WER of what CTC alone reads on each dev manifest."""
         if not self.engine.is_main_process:
             return {}
-        trainee = self.trainee
+        trainee = self.result
         trainee.eval()
         found = {}
         for name, clips in self.dev.items():
@@ -225,7 +245,6 @@ class Trainer:
     def save(self, curves: Curves | None) -> None:
         if curves is None:
             return
-        trainee = self.trainee
         state = {
             "stage": self.config.stage,
             "step": self.step,
@@ -236,7 +255,8 @@ class Trainer:
             "config": self.config.model_dump(mode="json"),
         }
         tensors = optimizer_tensors(self.optimizer)
-        save_checkpoint(self.config.out, self.step, trainee.state(), trainee.said(), tensors, state)
+        going = None if self.average is None else self.trainee.state()
+        save_checkpoint(self.config.out, self.step, self.result.state(), self.result.said(), tensors, state, going)
         curves.draw()
 
 

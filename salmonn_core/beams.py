@@ -19,8 +19,8 @@ from salmonn_core.reading import Guide
 if TYPE_CHECKING:
     from salmonn_core.llm import Llm, State
 
-WIDTH = 4  # beginnings of one answer
-BEHIND = 2.0  # nats behind the best one; what is further behind is given up
+WIDTH = 8  # beginnings of one answer
+BEHIND = 4.0  # nats behind the best one; what is further behind is given up
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -9,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 WARM_UPS = 3  # before a capture, as torch asks
+Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 
-def recorded(run: Callable[[], Result]) -> Callable[[], Result]:
-    """A pass as a CUDA graph; what it returns is overwritten by the next call."""
+def recorded(run: Callable[[], Result], device: torch.device) -> Callable[[], Result]:
+    """A pass as a CUDA graph, whose result is overwritten by the next call; on a CPU the pass itself."""
+    if device.type != "cuda":
+        return run
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -31,29 +35,40 @@ def recorded(run: Callable[[], Result]) -> Callable[[], Result]:
     return replay
 
 
+class Kept(OrderedDict[Key, Result]):
+    """The passes that were used last, so many at most."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def of(self, key: Key, make: Callable[[], Result]) -> Result:
+        """The pass of that key, made if it is not there."""
+        if key not in self:
+            self[key] = make()
+            if len(self) > self._most:  # after recording, which waits for whatever still runs
+                self.popitem(last=False)
+        self.move_to_end(key)
+        return self[key]
+
+
 class Recorded:
     """A function of tensors that is recorded once for each of the shapes it is given; on a CPU it is just called."""
 
     def __init__(self, run: Callable[..., tuple[Tensor, ...]], module: nn.Module, kept: int = 1) -> None:
         """Args: module: whose weights it reads, where they stand when it is recorded; kept: how many shapes."""
-        self._run, self._module, self._kept = run, module, kept
-        self._passes: dict[tuple[object, ...], Callable[..., tuple[Tensor, ...]]] = {}
+        self._run, self._module = run, module
+        self._passes: Kept[tuple[object, ...], Callable[..., tuple[Tensor, ...]]] = Kept(kept)
 
     def __call__(self, *given: Tensor) -> tuple[Tensor, ...]:
         weight = next(self._module.parameters())
         # A module that was moved, or cast, has other weights: what was recorded would read freed memory.
         key = (weight.data_ptr(), weight.dtype, *(value.shape for value in given))
-        if key not in self._passes:
-            self._passes[key] = self._prepared(given)
-            if len(self._passes) > self._kept:  # after recording, which waits for whatever still runs
-                self._passes.pop(next(iter(self._passes)))
-        self._passes[key] = self._passes.pop(key)  # the one that was used last is the last to be dropped
-        return self._passes[key](*given)
+        return self._passes.of(key, lambda: self._prepared(given))(*given)
 
     def _prepared(self, given: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, ...]]:
         places = [value.clone() for value in given]
-        run = lambda: self._run(*places)  # noqa: E731 - the buffers stand in it
-        again = recorded(run) if places[0].device.type == "cuda" else run
+        again = recorded(lambda: self._run(*places), places[0].device)
 
         def passed(*values: Tensor) -> tuple[Tensor, ...]:
             for place, value in zip(places, values, strict=True):

@@ -27,7 +27,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from salmonn_core.ahead import Aside, Begun
 from salmonn_core.fused import Fused, can_fuse
-from salmonn_core.graphs import recorded
+from salmonn_core.graphs import Kept, recorded
 from salmonn_core.llm import PeftLlm, PeftState
 
 ROOM = 512  # positions by which the buffers grow
@@ -143,7 +143,7 @@ class StaticLlama(PeftLlm):
         self._slot: Slot | None = None
         self._owner: Callable[[], PeftState | None] = lambda: None  # a weak reference: most answers are over by then
         self._used = 0  # positions of the owner that stand in the slot
-        self._passes: dict[tuple[int, float], Callable[[], Tensor]] = {}  # by length and LoRA scale
+        self._passes: Kept[tuple[int, float], Callable[[], Tensor]] = Kept(KEPT_GRAPHS)  # by length and LoRA scale
         base = model.get_base_model()
         cuda = self.device.type == "cuda"
         self._fused = Fused(base) if cuda and can_fuse(base) else None
@@ -271,15 +271,11 @@ class StaticLlama(PeftLlm):
 
     def _pass(self, length: int, lora_scale: float) -> Callable[[], Tensor]:
         """The pass over the present slot that appends so many positions."""
-        key = length, lora_scale
-        if key not in self._passes:
-            self.set_lora_scale(lora_scale)
-            run = self._unrecorded(length, lora_scale)
-            self._passes[key] = recorded(run) if self.device.type == "cuda" else run
-            if len(self._passes) > KEPT_GRAPHS:  # after recording, which waits for whatever still runs
-                self._passes.pop(next(iter(self._passes)))
-        self._passes[key] = self._passes.pop(key)  # the one that was used last is the last to be dropped
-        return self._passes[key]
+        return self._passes.of((length, lora_scale), lambda: self._recorded(length, lora_scale))
+
+    def _recorded(self, length: int, lora_scale: float) -> Callable[[], Tensor]:
+        self.set_lora_scale(lora_scale)
+        return recorded(self._unrecorded(length, lora_scale), self.device)
 
     def _unrecorded(self, length: int, lora_scale: float) -> Callable[[], Tensor]:
         assert self._slot is not None

@@ -25,11 +25,10 @@ BEHIND = 4.0  # nats behind the best one; what is further behind is given up
 
 @dataclass(frozen=True)
 class Beginning:
-    """Of an answer: its token ids, its joint score, and where its readings stand."""
+    """Of an answer: its token ids and its joint score."""
 
     ids: tuple[int, ...]
     score: float
-    guide: Guide
 
 
 class Search:
@@ -42,8 +41,8 @@ class Search:
     """
 
     def __init__(self, guide: Guide, end: int, most: int) -> None:
-        self.live = [Beginning((), 0.0, guide)]
-        self._end, self._most = end, most
+        self.live = [Beginning((), 0.0)]
+        self._guide, self._end, self._most = guide, end, most
         self._best: Beginning | None = None  # of those that are over
 
     def grow(self, logits: Tensor) -> list[int]:
@@ -53,27 +52,26 @@ class Search:
             logits: the LLM's after each live beginning, (beginnings, vocabulary).
         """
         found = []
-        for row, beginning in enumerate(self.live):
-            joint = beginning.guide(logits[row].float(), list(beginning.ids))
-            best = joint.topk(min(WIDTH + 1, len(joint)))
-            for gain, token in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-                score = beginning.score + gain
-                if token == self._end:
-                    self._over(Beginning(beginning.ids, score, beginning.guide))
-                elif gain > -torch.inf:
-                    found.append((score, row, token))
+        for row, token, gain in zip(*(each.tolist() for each in self._guide.scores(logits.float())), strict=True):
+            score = self.live[row].score + gain
+            if token == self._end:
+                self._over(Beginning(self.live[row].ids, score))
+            else:
+                found.append((score, row, token))
         found = sorted(found, key=lambda each: -each[0])[:WIDTH]
         found = [each for each in found if each[0] > found[0][0] - BEHIND]
         # Scores only fall: what is behind one that is over stays there.
         found = [each for each in found if self._best is None or each[0] > self._best.score]
-        grown = [
-            Beginning((*self.live[row].ids, token), score, self.live[row].guide.copy()) for score, row, token in found
-        ]
+        grown = [Beginning((*self.live[row].ids, token), score) for score, row, token in found]
         if grown and len(grown[0].ids) >= self._most:
             self._over(grown[0])
             grown = []
         self.live = grown
-        return [row for _, row, _ in found] if grown else []
+        if not grown:
+            return []
+        _, rows, tokens = zip(*found, strict=True)
+        self._guide.grow(rows, tokens)
+        return list(rows)
 
     def settled(self) -> list[int]:
         """The ids that all beginnings share; the answer once none is live."""

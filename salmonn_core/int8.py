@@ -37,11 +37,15 @@ class KvState:
     Attributes:
         keys, values: (layers, sequences or more, kv heads, room, head_dim) float32.
         lengths: positions used, by sequence.
+        shared: positions that are alike in all sequences, which one prompt began.
+        begun: rows that hold them, in use or not.
     """
 
     keys: Tensor
     values: Tensor
     lengths: list[int]
+    shared: int = 0
+    begun: int = 0
 
     def one(self, row: int) -> KvState:
         return self.part(range(row, row + 1))
@@ -54,6 +58,13 @@ class KvState:
         """Some neighbours, sharing memory."""
         at = slice(rows.start, rows.stop)
         return KvState(self.keys[:, at], self.values[:, at], self.lengths[at])
+
+    def copy(self, sources: list[int], into: list[int], start: int) -> None:
+        """What some rows hold from a position on, into others of which none is needed any more."""
+        if into:
+            used = slice(start, max(self.lengths))
+            for each in (self.keys, self.values):
+                each[:, into, :, used] = each[:, sources, :, used]
 
     def make_room(self, positions: int) -> None:
         """Grow the cache until `positions` fit."""
@@ -112,19 +123,21 @@ class Int8Llama:
             for rows in groups([len(prompt) for prompt in prompts], READ_TOGETHER)
         ]
         state.lengths = ends
+        state.shared, state.begun = ends[0] if len(ends) == 1 else 0, len(ends)
         return state, torch.cat(logits)
 
     def pick(self, state: KvState, rows: list[int]) -> KvState:
-        """Only those that do not stay in their row are copied: of a long beginning that is megabytes."""
+        """Only what does not stay in its row is copied, and not what is alike there: a prompt takes megabytes."""
         spare = state.keys.shape[1] - len(rows)
         if spare < 0:
             more = (0, 0, 0, 0, 0, 0, 0, SPARE_ROWS - spare)
             state.keys, state.values = F.pad(state.keys, more), F.pad(state.values, more)
         moved = [at for at, row in enumerate(rows) if at != row]
-        sources = [rows[at] for at in moved]
-        if moved:
-            state.keys[:, moved], state.values[:, moved] = state.keys[:, sources], state.values[:, sources]
-        return replace(state, lengths=[state.lengths[row] for row in rows])
+        for new, start in ((True, 0), (False, state.shared)):
+            into = [at for at in moved if (at >= state.begun) is new]
+            state.copy([rows[at] for at in into], into, start)
+        begun = max(state.begun, len(rows))
+        return replace(state, lengths=[state.lengths[row] for row in rows], begun=begun)
 
     def step(self, state: KvState, tokens: Tensor, lora_scale: float) -> tuple[KvState, Tensor]:
         state.make_room(max(state.lengths) + 1)

@@ -21,21 +21,32 @@ class Paths:
     Attributes:
         read: by paths whose last frame is the beginning's last class, (length, n).
         blank: by paths whose last frame is a blank, (length, n).
-        before: before the first frame; 0 for the empty beginning, which is certain.
+        before: before the first frame, (n,); 0 for the empty beginning, which is certain.
         last: each beginning's last class, (n,).
     """
 
     read: Tensor
     blank: Tensor
-    before: float
+    before: Tensor
     last: Tensor
 
     def of(self, some: Tensor) -> Paths:
-        return Paths(self.read[:, some], self.blank[:, some], self.before, self.last[some])
+        return Paths(self.read[:, some], self.blank[:, some], self.before[some], self.last[some])
+
+    def replaced(self, some: Tensor, by: Paths) -> Paths:
+        """These paths with some of them, (m,), replaced by m others."""
+        if len(some) == len(self.last):
+            return by
+        return Paths(
+            self.read.index_copy(1, some, by.read),
+            self.blank.index_copy(1, some, by.blank),
+            self.before.index_copy(0, some, by.before),
+            self.last.index_copy(0, some, by.last),
+        )
 
     def between(self, start: int, end: int) -> Paths:
         """Those parts of the paths; what is before `start` has to be too unlikely to matter."""
-        before = IMPOSSIBLE if start else self.before
+        before = torch.full_like(self.before, IMPOSSIBLE) if start else self.before
         return Paths(self.read[start:end], self.blank[start:end], before, self.last)
 
     def either(self) -> Tensor:
@@ -56,10 +67,11 @@ class Paths:
         read[t] = log(exp(read[t-1]) + exp(arriving[t])) + emitted[t] and the like for blank, solved for all t.
         """
         emitted = log_probs[:, classes].cumsum(dim=0)
-        read = (self._arriving(classes) - _shifted(emitted, 0.0)).logcumsumexp(dim=0) + emitted
         silent = log_probs[:, :1].cumsum(dim=0)
-        blank = _shifted(read - silent, IMPOSSIBLE).logcumsumexp(dim=0) + silent
-        return Paths(read, blank, IMPOSSIBLE, classes)
+        nothing, nowhere = torch.zeros_like(self.before), torch.full_like(self.before, IMPOSSIBLE)
+        read = (self._arriving(classes) - _shifted(emitted, nothing)).logcumsumexp(dim=0) + emitted
+        blank = _shifted(read - silent, nowhere).logcumsumexp(dim=0) + silent
+        return Paths(read, blank, nowhere, classes)
 
     def _arriving(self, classes: Tensor) -> Tensor:
         """Of standing before each frame, ready for a class, (length, n); a repeated one needs a blank between."""
@@ -70,7 +82,8 @@ class Paths:
 def nothing_read(log_probs: Tensor) -> Paths:
     """The empty beginning."""
     impossible = torch.full_like(log_probs[:, :1], IMPOSSIBLE)
-    return Paths(impossible, log_probs[:, :1].cumsum(dim=0), 0.0, torch.tensor([-1]))
+    certain = torch.zeros(1, dtype=log_probs.dtype)
+    return Paths(impossible, log_probs[:, :1].cumsum(dim=0), certain, torch.tensor([-1]))
 
 
 def collapsed(best: Tensor) -> list[int]:
@@ -78,6 +91,6 @@ def collapsed(best: Tensor) -> list[int]:
     return [class_ for class_ in best.unique_consecutive().tolist() if class_]
 
 
-def _shifted(values: Tensor, first: float) -> Tensor:
-    """Each row one frame later."""
-    return torch.cat((torch.full_like(values[:1], first), values[:-1]))
+def _shifted(values: Tensor, first: Tensor) -> Tensor:
+    """Each row one frame later, after the `first`."""
+    return torch.cat((first[None], values[:-1]))

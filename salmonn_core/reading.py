@@ -9,7 +9,7 @@ greedily), they stop it from running on, skipping or making up what nobody said.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -62,8 +62,16 @@ class Reader(nn.Module):
         return [self.tokens[class_ - 1] for class_ in collapsed(log_probs.argmax(dim=-1))]
 
 
+class Place(NamedTuple):
+    """Where a beginning may end in the clip."""
+
+    start: int  # the first frame
+    front: int  # the last likely one, -1 before the first
+    end: int  # one that is far behind both
+
+
 class Reading:
-    """One reading of a clip, and how far an answer has come in it.
+    """One reading of a clip, and how far some beginnings of an answer have come in it: at first one, the empty one.
 
     Args:
         log_probs: (length, classes) of each frame or audio token; class 0 is the blank.
@@ -71,7 +79,8 @@ class Reading:
         weight: how much it counts beside the LLM and other readings; all together have 1.
 
     Attributes:
-        ahead: classes that are looked at after where the answer stands: a token's, and some that it may skip.
+        ahead: classes that are looked at after where an answer stands: a token's, and some that it may skip.
+        at_start: whether the beginnings are empty; all of them have as many tokens.
     """
 
     ahead: int
@@ -82,65 +91,87 @@ class Reading:
         self._likeliest = self._log_probs.max(dim=1).values.cumsum(dim=0)
         self._best = best = self._log_probs.argmax(dim=1)
         self._emits = ((best != 0) & (best != F.pad(best[:-1], (1, 0), value=-1))).nonzero().flatten()
-        self._path, self._score, self.at_start = nothing_read(self._log_probs), 0.0, True
-        self._here = self._place()
+        self._paths, self.at_start = nothing_read(self._log_probs), True
+        self._scores = torch.zeros(1, dtype=torch.double)
+        self._places = self._stand()
 
-    def scores(self, tokens: Tensor) -> Tensor:
-        """How much likelier the clip is to begin with the answer and each of some tokens than with the answer."""
-        scores = self.continued(self.spelling.classes(self.at_start)[tokens], FLOOR)
-        scores[tokens == self.spelling.end] = self._path.ends() - self._score
+    def scores(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """How much likelier the clip is to begin with a beginning and a token more than with the beginning, (n,).
+
+        Args:
+            rows: which beginning, (n,).
+            tokens: which token, (n,).
+        """
+        scores = self.continued(self.spelling.classes(self.at_start)[tokens], FLOOR, rows)
+        over = tokens == self.spelling.end
+        scores[over] = (self._paths.ends() - self._scores)[rows[over]]
         return scores
 
-    def continued(self, classes: Tensor, floor: float) -> Tensor:
+    def continued(self, classes: Tensor, floor: float, rows: Tensor | None = None) -> Tensor:
         """The same of some spellings, (n, longest) classes each, zeros after them.
 
         Args:
             floor: what is unlikelier gets no likelier by more classes; that of what has none.
+            rows: which beginning each goes on, (n,); the first, if not given.
         """
-        start, _, end = self._here
-        log_probs, path = self._log_probs[start:end], self._path.between(start, end)
-        scores = torch.full((len(classes),), self._score + floor, dtype=torch.double)
+        rows = torch.zeros(len(classes), dtype=torch.long) if rows is None else rows
+        start, end = min(place.start for place in self._places), max(place.end for place in self._places)
+        log_probs, paths = self._log_probs[start:end], self._paths.between(start, end)
+        until = self._scores[rows]
+        least = until + floor
+        scores = least.clone()
         known = (classes[:, 0] > 0).nonzero().flatten()
-        begun = torch.zeros_like(known)  # which of the paths each goes on from: many begin alike
+        begun = rows[known]  # which of the paths each goes on from: many begin alike
         for place in range(classes.shape[1]):
             ways, which = (begun * log_probs.shape[1] + classes[known, place]).unique(return_inverse=True)
-            path, class_ = path.of(ways // log_probs.shape[1]), ways % log_probs.shape[1]
-            scores[known] = path.begins_with(log_probs, class_)[which]
-            longer = scores[known] > self._score + floor
+            paths, class_ = paths.of(ways // log_probs.shape[1]), ways % log_probs.shape[1]
+            scores[known] = paths.begins_with(log_probs, class_)[which]
+            longer = scores[known] > least[known]
             if place + 1 < classes.shape[1]:
                 longer &= classes[known, place + 1] > 0
             if place + 1 == classes.shape[1] or not longer.any():
                 break
             goes_on, begun = which[longer].unique(return_inverse=True)
-            path, known = path.of(goes_on).then(log_probs, class_[goes_on]), known[longer]
-        return scores - self._score
+            paths, known = paths.of(goes_on).then(log_probs, class_[goes_on]), known[longer]
+        return scores - until
 
-    def take(self, token: int) -> None:
-        """Move on by one token; one that cannot be spelled leaves its place as it is."""
-        classes = self.spelling.classes(self.at_start)[token]
-        self.move(classes[classes > 0])
+    def grow(self, rows: Tensor, tokens: Tensor) -> None:
+        """From now on the beginnings are these, each one of those until now and a token more.
+
+        A token that cannot be spelled leaves its beginning where it stands.
+        """
+        classes = self.spelling.classes(self.at_start)[tokens]
+        self._paths, self._scores = self._paths.of(rows), self._scores[rows]
+        self.move(classes)
 
     def move(self, classes: Tensor) -> None:
-        """Move on by some classes in a row."""
+        """Move each beginning on by some classes in a row, (beginnings, longest), zeros after them."""
         self.at_start = False
-        for class_ in classes:
-            self._score = float(self._path.begins_with(self._log_probs, class_[None]))
-            self._path = self._path.then(self._log_probs, class_[None])
-        self._here = self._place()
+        for place in range(classes.shape[1]):
+            moved = (classes[:, place] > 0).nonzero().flatten()
+            if not len(moved):
+                break
+            paths, class_ = self._paths.of(moved), classes[moved, place]
+            self._scores[moved] = paths.begins_with(self._log_probs, class_)
+            self._paths = self._paths.replaced(moved, paths.then(self._log_probs, class_))
+        self._places = self._stand()
 
-    def worth_trying(self) -> Tensor:
-        """Tokens that were heard and may come next."""
+    def worth_trying(self, row: int) -> Tensor:
+        """Tokens that were heard and may come next after a beginning."""
         raise NotImplementedError
 
-    def _place(self) -> tuple[int, int, int]:
-        """Where the answer may stand in the clip: its first frame, its likeliest, and one that is far behind both."""
+    def _stand(self) -> list[Place]:
+        """Where in the clip each beginning may end."""
         # Before the first frame, or after any of them: how far it is behind the likeliest reading until there.
-        behind = F.pad(self._path.either()[:, 0] - self._likeliest, (1, 0), value=self._path.before)
-        best = behind.max()
-        front = int((behind > best - NEXT).nonzero()[-1]) - 1
-        start = max(0, int((behind > best - UNLIKELY).nonzero()[0]) - 1)
-        ahead = self._emits[self._emits > front]
-        return start, front, int(ahead[self.ahead]) if len(ahead) > self.ahead else len(self._log_probs)
+        behind = torch.cat((self._paths.before[None], self._paths.either() - self._likeliest[:, None]))
+        best = behind.max(dim=0).values
+        fronts = len(behind) - 2 - (behind > best - NEXT).flip(0).int().argmax(dim=0)
+        starts = ((behind > best - UNLIKELY).int().argmax(dim=0) - 1).clamp_min(0)
+        # After as many classes as are looked at; there is an end behind the last ones.
+        ends = F.pad(self._emits, (0, self.ahead + 1), value=len(self._log_probs))
+        ends = ends[torch.searchsorted(self._emits, fronts, right=True) + self.ahead]
+        places = zip(starts.tolist(), fronts.tolist(), ends.tolist(), strict=True)
+        return [Place(start, front, end) for start, front, end in places]
 
 
 class WordReading(Reading):
@@ -159,10 +190,10 @@ class WordReading(Reading):
             tokens = _all_heard(table, heard)
             self._heard.append((tokens, clear[:, table[tokens, 0]]))
 
-    def worth_trying(self) -> Tensor:
-        start, _, end = self._here
+    def worth_trying(self, row: int) -> Tensor:
+        place = self._places[row]
         tokens, where = self._heard[self.at_start]
-        return tokens[where[start:end].any(dim=0)]
+        return tokens[where[place.start : place.end].any(dim=0)]
 
 
 class LetterReading(Reading):
@@ -171,10 +202,9 @@ class LetterReading(Reading):
     ahead = 24
     spelling: LetterSpelling
 
-    def worth_trying(self) -> Tensor:
+    def worth_trying(self, row: int) -> Tensor:
         """The tokens that begin what is likeliest to come next."""
-        _, front, _ = self._here
-        text = as_text(self._best[front + 1 :])
+        text = as_text(self._best[self._places[row].front + 1 :])
         # The first letter may be the last one of the answer, heard for longer.
         found = {
             token for begin in (text, text[1:], " " + text, text[1:].lstrip()) for token in self.spelling.begins(begin)
@@ -183,37 +213,49 @@ class LetterReading(Reading):
 
 
 class Guide:
-    """Scores of the next token by the LLM and what was read in the clip together, for one answer."""
+    """Scores of the next token by the LLM and what was read in the clip together, for some beginnings of one answer."""
 
     def __init__(self, readings: Sequence[Reading]) -> None:
         self._readings, self._length = readings, 0
         self._weight = 1.0 - sum(reading.weight for reading in readings)
 
-    def copy(self) -> Guide:
-        """One that goes on by itself from here."""
-        other = copy(self)
-        other._readings = [copy(reading) for reading in self._readings]  # what they hold is replaced, never changed
-        return other
-
     def __call__(self, logits: Tensor, so_far: list[int]) -> Tensor:
-        """The joint scores of all tokens, (vocabulary,): minus infinity where no side likes them.
+        """The joint scores of all tokens, (vocabulary,), of an answer that has one beginning.
+
+        They are minus infinity where no side likes them.
 
         Args:
             logits: the LLM's, (vocabulary,).
             so_far: ids of the answer until now; those that are new since the last call are taken in.
         """
         for token in so_far[self._length :]:
-            for reading in self._readings:
-                reading.take(token)
+            self.grow([0], [token])
         self._length = len(so_far)
-        likely = logits.topk(min(CANDIDATES, len(logits))).indices.cpu()
-        tried = torch.cat((likely, *(reading.worth_trying() for reading in self._readings))).unique()
-        scores = self._weight * logits.log_softmax(-1)[tried]
+        _, tokens, scores = self.scores(logits[None])
+        return torch.full_like(logits, -torch.inf).index_copy(0, tokens.to(logits.device), scores.to(logits))
+
+    def scores(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What may come next: the number of a beginning, a token and their joint score, (n,) each.
+
+        Args:
+            logits: the LLM's after each beginning, (beginnings, vocabulary).
+        """
+        likely = logits.topk(min(CANDIDATES, logits.shape[1])).indices.cpu()
+        tried = [
+            torch.cat((some, *(reading.worth_trying(row) for reading in self._readings))).unique()
+            for row, some in enumerate(likely)
+        ]
+        rows = torch.arange(len(tried)).repeat_interleave(torch.tensor([len(some) for some in tried]))
+        tokens = torch.cat(tried)
+        scores = self._weight * (logits[rows, tokens] - logits.logsumexp(dim=1)[rows]).cpu()
         for reading in self._readings:
-            scores = scores + reading.weight * reading.scores(tried).to(logits)
-        joint = torch.full_like(logits, -torch.inf)
-        joint[tried] = scores
-        return joint
+            scores = scores + reading.weight * reading.scores(rows, tokens).to(scores)
+        return rows, tokens, scores
+
+    def grow(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
+        """From now on the beginnings are these, each one of those until now and a token more."""
+        for reading in self._readings:
+            reading.grow(torch.tensor(rows), torch.tensor(tokens))
 
 
 def _all_heard(table: Tensor, heard: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ class Respelling:
     def _catch_up(self) -> None:
         """To where the next word begins."""
         if said := spelled(" ".join(self._written)):
-            self._reading.move(torch.tensor(as_classes(self._spaced(said))))
+            self._reading.move(torch.tensor([as_classes(self._spaced(said))]))
         self._written = []
 
     def _classes(self, ways: list[str], following: str) -> Tensor:

@@ -262,6 +262,28 @@ def test_answers_that_end_leave_the_batch_and_the_rest_goes_on(engines, engine):
     assert answers == [ids[:end] for ids, end in zip(whole, ends, strict=True)]
 
 
+@pytest.mark.parametrize("engine", ["peft", "int8", "static"])
+@pytest.mark.parametrize("count", [1, 2])
+@torch.inference_mode()
+def test_beginnings_that_branch_and_end_say_what_each_says_alone(engines, engine, count):
+    """Of an answer several beginnings are followed: they double, fall away and move to other rows."""
+    llm, random = engines[engine], torch.Generator().manual_seed(4)
+    many = prompts(21, 62)[:count]
+    state, logits = llm.prefill(many, 1.0)
+    fed = [(row, ()) for row in range(count)]  # of each row the prompt and the tokens that it was fed
+    for rows in ([0, 0, 0][: 4 - count], [1, 0, 1, 1, 0, 1, 0], [6, 1], [0, 1, 1, 0], [3, 3, 0, 1, 2, 2], [5]):
+        state = llm.pick(state, [row % len(fed) for row in rows])
+        tokens = torch.randint(256, (len(rows),), generator=random)
+        sources = [fed[row % len(fed)] for row in rows]
+        fed = [(prompt, (*said, token)) for (prompt, said), token in zip(sources, tokens.tolist(), strict=True)]
+        state, logits = llm.step(state, tokens, 1.0)
+    for row, (prompt, tokens) in enumerate(fed):
+        one, _ = llm.prefill([many[prompt]], 1.0)
+        for token in tokens:
+            one, expected = llm.step(one, torch.tensor([token]), 1.0)
+        assert torch.allclose(logits[row], expected[0], atol=0.0 if engine == "int8" else 1e-4)
+
+
 def test_a_cache_grows_past_its_room(engines):
     (prompt,) = prompts(250)
     assert len(alone(engines["int8"], prompt)) == 20  # 256 positions are made at first

@@ -126,6 +126,23 @@ def test_a_word_of_two_classes_is_read_as_the_sum_over_all_paths_too() -> None:
             assert joint[token].exp() == pytest.approx(expected, rel=1e-3)
 
 
+def test_beginnings_that_are_followed_together_score_as_each_alone() -> None:
+    log_probs = torch.randn(9, 4, generator=torch.manual_seed(6)).log_softmax(-1)
+
+    def guide() -> Guide:
+        return Guide([WordReading(log_probs, WordSpelling(KNOWN, Tokenizer()), 0.7)])
+
+    together, logits = guide(), torch.randn(3, len(WORDS), generator=torch.manual_seed(7))
+    together.scores(logits[:1])
+    together.grow([0, 0], [0, 2])  # "a", "b"
+    together.grow([1, 0, 0], [6, 5, 3])  # "b ab", "a c" whose c cannot be spelled, "a b"
+    rows, tokens, scores = together.scores(logits)
+    for row, answer in enumerate(([2, 6], [0, 5], [0, 3])):
+        expected = guide()(logits[row], answer)
+        assert tokens[rows == row].tolist() == expected.isfinite().nonzero().flatten().tolist()
+        assert torch.allclose(scores[rows == row], expected[tokens[rows == row]], atol=1e-6)
+
+
 def test_a_word_that_was_spelled_is_written_as_the_llm_writes_it() -> None:
     llm = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0])
     assert written(read("-a.b--"), llm, 0.5) == [6, 3]

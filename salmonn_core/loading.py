@@ -68,6 +68,11 @@ def read_config(folder: Path) -> SalmonnConfig:
     return from_dict(SalmonnConfig, read_json(path), str(path))
 
 
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """What a model folder adds to its base models, by part: `beats.`, `bridge.`, `lora.`, `reader.`, `letters.`."""
+    return unpacked(read_safetensors(folder / WEIGHTS_FILE))
+
+
 def with_lora(llm: Any, config: LoraConfig) -> Any:
     """Wrap a causal LM of transformers with peft's LoRA, as the config says."""
     import peft
@@ -109,8 +114,7 @@ def load(name: str | Path, device: str = "cpu", precision: Precision = "auto") -
     """
     folder = model_folder(name)
     config = read_config(folder)
-    state = unpacked(read_safetensors(folder / WEIGHTS_FILE))
-    return build(config, state, device, precision, str(folder / WEIGHTS_FILE))
+    return build(config, read_weights(folder), device, precision, str(folder / WEIGHTS_FILE))
 
 
 def load_official(

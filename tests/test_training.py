@@ -146,8 +146,8 @@ def test_the_namer_is_fitted_once_and_puts_a_label_s_words_beside_its_sound(toys
 
 def test_a_finished_checkpoint_learns_more_sounds_and_nothing_else_of_it_changes(toys, aligned):
     from salmonn_core.training.config import NameConfig
+    from salmonn_core.training.learned import learned
     from salmonn_core.training.renaming import rename
-    from salmonn_core.training.trainee import described
 
     labels = ("siren", "whistle", "siren")
     rows = [{"path": f"{n}.wav", "kind": "event", "labels": [labels[n]], "caption": "x"} for n in range(3)]
@@ -157,8 +157,8 @@ def test_a_finished_checkpoint_learns_more_sounds_and_nothing_else_of_it_changes
     known = {key: value for key, value in given.items() if key in NameConfig.model_fields}
     out = rename(NameConfig(**known))
     before, after = load_file(newest(aligned)), load_file(out)
-    assert json.loads(described(out)["labels"]) == ["siren", "whistle"]
-    assert described(out)["tokens"] == described(newest(aligned))["tokens"]
+    assert learned(out).labels == ["siren", "whistle"]
+    assert learned(out).tokens == learned(aligned).tokens
     assert after["bridge.namer.label.weight"].shape[0] == 2
     assert all(after[key].equal(value) for key, value in before.items())
 
@@ -213,6 +213,116 @@ def test_commands_in_text_alone_are_asked_beside_the_clips(toys, aligned):
     assert "jazz" in json.loads(asked[0].answer).values()
     trainer.run()
     assert len(losses(toys["folder"] / "in-text")) == 2
+
+
+@pytest.fixture(scope="module")
+def shipped(toys, aligned):
+    """A model folder, as `export` makes it, and what its BEATs and letters were made of."""
+    import torch
+
+    from salmonn_core.letters import Letters
+    from salmonn_core.training.classify import SMALL, Tagger, save
+    from salmonn_core.training.config import ExportConfig
+    from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_LETTERS
+    from salmonn_core.training.export import export
+    from salmonn_core.weights.safe import write_safetensors
+
+    folder = toys["folder"]
+    save(Tagger(SMALL, 2), ["a", "b"], folder / "beats.safetensors")
+    torch.manual_seed(1)
+    letters = Letters(TINY_LETTERS, SPEECH_WIDTH).state_dict()
+    write_safetensors({f"letters.{k}": v for k, v in letters.items()}, folder / "letters.safetensors")
+    more = {"stage": "pretrain", "steps": 2, "start": str(aligned), "lr_lora": 0.1}
+    done = {"checkpoint": str(run(toys, "to-ship", **more)), "beats": str(folder / "beats.safetensors")}
+    done |= {"letters": str(folder / "letters.safetensors"), "stage": "pretrain", "out": str(folder / "shipped")}
+    return export(ExportConfig(**done)).parent
+
+
+def test_a_model_that_was_exported_learns_more_and_what_was_not_trained_stays(toys, shipped):
+    from salmonn_core.loading import read_weights
+    from salmonn_core.training.config import ExportConfig
+    from salmonn_core.training.export import export
+
+    more = {"stage": "instruct", "start": str(shipped), "lr_bridge": 0.0, "lr_lora": 0.1, "steps": 2, "ctc_weight": 0.0}
+    out = run(toys, "learned-more", beats_model=str(shipped), beats=[str(toys["folder"] / "set/beats")], **more)
+    made = {"checkpoint": str(out), "base": str(shipped), "stage": "instruct", "out": str(toys["folder"] / "again")}
+    before, after = read_weights(shipped), read_weights(export(ExportConfig(**made)).parent)
+    assert before.keys() == after.keys()
+    assert {key.split(".")[0] for key in before} == {"beats", "bridge", "letters", "lora", "reader"}
+    moved = {key for key in before if not before[key].float().allclose(after[key].float(), atol=1e-6)}
+    assert moved == {key for key in before if key.startswith("lora.")}
+
+
+def test_only_the_tasks_to_learn_are_learned(toys, shipped):
+    """What the LLM says of the others is held where it was, with the same examples and rates."""
+    from salmonn_core.training.trainer import Trainer
+
+    more = {
+        "stage": "instruct",
+        "start": str(shipped),
+        "lr_bridge": 0.0,
+        "lr_lora": 0.02,
+        "steps": 12,
+        "ctc_weight": 0.0,
+    }
+    more |= {"dropout": 0.0, "precision": "fp32", "warmup": 0}
+    apart = {}
+    for name, learn in (("all", []), ("slots", ["slots"])):
+        trainer = Trainer(TrainConfig(**settings(toys, f"learn-{name}", learn=learn, **more)))
+        examples = trainer.sampler.batch()
+        trainer.sampler.seek(0, 0)
+        answers = [logits_of(trainer, examples)]
+        trainer.run()
+        answers.append(logits_of(trainer, examples))
+        apart[name] = (answers[0] - answers[1]).abs().mean().item()
+    assert apart["slots"] < 0.2 * apart["all"]
+
+
+def logits_of(trainer, examples):
+    import torch
+
+    trainee = trainer.trainee.eval()
+    with torch.inference_mode():
+        heard = [clip.tokens for clip in trainee.hear([trainer._heard(example) for example in examples])]
+        return torch.cat(
+            [
+                trainee.llm(inputs_embeds=embeds[None]).logits[0].log_softmax(-1)[labels != -100]
+                for embeds, labels in trainee._rows(examples, heard)
+            ]
+        )
+
+
+def test_a_task_that_is_not_there_cannot_be_learned(toys):
+    with pytest.raises(ValueError, match=r"unknown task 'slot' \(did you mean 'slots'\?\)"):
+        TrainConfig(**settings(toys, "x", stage="instruct", steps=1, start="salmonn-tiny", learn=["slot"]))
+
+
+def test_a_published_model_is_no_start(toys, tmp_path):
+    from salmonn_core.loading import save
+    from salmonn_core.training.export import TINY
+
+    save(tmp_path / "official", TINY, {})
+    with pytest.raises(UserError, match="has no reader of its audio tokens"):
+        run(toys, "from-official", stage="instruct", steps=1, start=str(tmp_path / "official"))
+
+
+def test_words_that_were_misheard_are_quoted_as_they_were_heard():
+    import random
+
+    from salmonn_core.training.corpus import Clip
+    from salmonn_core.training.mishearing import Mishearing
+
+    common = [Clip("", "text", "play some jazz music", "", {"slots": [["genre", "jazz"]]})] * 20
+    rare = Clip("", "text", "play hiromitsu agatsuma music", "", {"slots": [["artist", "hiromitsu agatsuma"]]})
+    hear = Mishearing([*common, rare], 1.0)
+    assert hear(common[0], random.Random(1)) is common[0]
+    heard = [hear(rare, random.Random(seed)) for seed in range(50)]
+    for clip in heard:
+        ((name, value),) = clip.row["slots"]
+        assert clip.text == f"play {value} music"
+        assert (name, value != "hiromitsu agatsuma", value[0] == " ") == ("artist", True, False)
+    assert len({clip.text for clip in heard}) > 40
+    assert rare.row["slots"] == [["artist", "hiromitsu agatsuma"]]
 
 
 def test_questions_about_a_sound_often_say_what_the_namer_hears_and_those_about_words_never():
@@ -307,7 +417,7 @@ def test_every_bundled_config_is_valid(monkeypatch):
     monkeypatch.setenv("DATA", "/data")
     monkeypatch.setenv("WORK", "/work")
     models = {"prepare": c.PrepareConfig, "evaluate": c.EvaluateConfig, "export": c.ExportConfig, "beats": c.TagConfig}
-    models |= {"name": c.NameConfig}
+    models |= {"name": c.NameConfig, "finetuned": c.ExportConfig}
     names = set(bundled())
     assert names >= {"align", "pretrain", "instruct", "activate", "prepare"}
     for name in names:

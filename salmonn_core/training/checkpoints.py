@@ -37,7 +37,7 @@ def newest(path: Path) -> Path:
         return path
     found = folders(path)
     if not found:
-        raise UserError(f"no checkpoint in {path}; run the stage that writes it first")
+        raise UserError(f"no checkpoint in {path} and no model of that name; run the stage that writes it first")
     return found[-1] / "model.safetensors"
 
 
@@ -53,7 +53,7 @@ def save_checkpoint(
     """Write one checkpoint beside its final name, move it there, and drop all but the newest two.
 
     Args:
-        said: what the weights say of themselves: `trainee.described` reads it.
+        said: what the weights say of themselves: `salmonn_core.training.learned` reads it.
         going: the weights that training goes on from, if they are others.
     """
     final = run / f"step-{step:08d}"

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from salmonn_core.errors import UserError
+from salmonn_core.training.manifests import TASKS
 from salmonn_core.yamlfile import explain, nearest, read_yaml
 
 
@@ -59,7 +60,9 @@ class TrainConfig(OnClips):
 
     stage: Literal["letters", "align", "pretrain", "instruct", "activate"]
     dev: list[Pattern] = []
-    start: Place | None = Field(None, description="checkpoint of the stage before: a file, or a run's folder")
+    start: Place | None = Field(
+        None, description="checkpoint of the stage before (a file or a run's folder), or a model"
+    )
     answers: Place | None = Field(None, description="answers.json that `prepare` wrote")
     texts: Place | None = Field(None, description="folder of commands with slots, asked in text alone beside the clips")
     text_examples: int = Field(5, ge=0, description="of them a step")
@@ -67,7 +70,9 @@ class TrainConfig(OnClips):
     minutes: float | None = Field(None, gt=0)
     budget: int = Field(2400, ge=12, description="encoder frames of a step's whole batch (50 a second)")
     accumulate: int = Field(1, ge=1, description="parts that a process splits its share of a batch into")
-    lr_bridge: float = Field(3e-4, gt=0, description="of the bridge, or of the letters")
+    learn: list[str] = Field([], description="tasks to learn; answers to all others stay as they are in `start`")
+    misheard: float = Field(0.0, ge=0, le=1, description="how often a rare word of a text is spelled otherwise")
+    lr_bridge: float = Field(3e-4, ge=0, description="of the bridge, which stays as it is at 0, or of the letters")
     lr_lora: float = Field(1e-3, gt=0)
     lora_scale: float = Field(1.0, ge=0, le=4, description="of the LoRA while this stage trains")
     warmup: int = Field(15, ge=0)
@@ -90,6 +95,15 @@ class TrainConfig(OnClips):
             raise ValueError(f"stage {self.stage} needs start: the checkpoint of the stage before")
         if self.average and self.stage != "letters":
             raise ValueError("average is for stage letters")
+        if not self.lr_bridge and self.stage in ("letters", "align"):
+            raise ValueError(f"stage {self.stage} trains nothing at lr_bridge 0")
+        if self.learn and self.stage in ("letters", "align"):
+            raise ValueError("learn is for stages with an LLM")
+        for task in self.learn:
+            if task not in TASKS:
+                raise ValueError(
+                    f"learn: unknown task {task!r}{nearest(task, TASKS)}; known: {', '.join(sorted(TASKS))}"
+                )
         return self
 
 
@@ -132,9 +146,16 @@ class ExportConfig(Strict):
     checkpoint: Place
     blend: Place | None = Field(None, description="an earlier checkpoint; its bridge and reader are averaged in")
     letters: Place | None = Field(None, description="checkpoint of stage letters; without it none are read")
-    beats: Place
+    base: Place | None = Field(None, description="the model that training began with: what was not trained stays")
+    beats: Place | None = Field(None, description="trained BEATs checkpoint, where there is no base")
     stage: str
     out: Place
+
+    @model_validator(mode="after")
+    def _has_beats(self) -> ExportConfig:
+        if (self.base is None) == (self.beats is None):
+            raise ValueError("give either base or beats: where the BEATs encoder is from")
+        return self
 
 
 class Corpus(Strict):

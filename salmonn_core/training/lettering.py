@@ -11,17 +11,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from salmonn_core.letters import CLASS_OF, TOGETHER, Letters, as_classes, likeliest
 from salmonn_core.loading import float_type, part
 from salmonn_core.namer import Names
-from salmonn_core.training.checkpoints import newest
 from salmonn_core.training.config import TrainConfig
 from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_LETTERS, Pair, masked
 from salmonn_core.training.features import accelerator
+from salmonn_core.training.learned import weights_of
 from salmonn_core.training.tasks import Example
 
 HALF_WAY = 0.3  # how much the reading half way counts beside the last one
@@ -132,9 +131,9 @@ def even(clips: list[Tensor]) -> Tensor:
 
 
 def build(config: TrainConfig) -> LetterTrainee:
-    """New, or as the checkpoint that the config names left it."""
+    """New, or as the checkpoint or model that the config names left it."""
     letters, bf16 = Letters(TINY_LETTERS, SPEECH_WIDTH), float_type(accelerator(), config.precision) is torch.bfloat16
     trainee = LetterTrainee(letters, config.masking, bf16, config.variety)
     if config.start:
-        trainee.load(load_file(newest(config.start)))
+        trainee.load(weights_of(config.start))
     return trainee

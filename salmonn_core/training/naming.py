@@ -114,17 +114,21 @@ def crossed(bridge: Bridge, clips: Sequence[Clip], features: Features, labels: S
     folds = [_fold(_first_group(clip, groups)) for clip in chosen]
     sounds = [(clip, _fold(_first_group(clip, groups))) for clip in unspoken(clips)]
     voices = _Voices.fitted(bridge, clips, features, labels)  # of so many clips that none is known by heart
-    heard: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
     for number in range(FOLDS):
         known = [row for row, fold in enumerate(folds) if fold != number]
         spans = _Spans([chosen[row] for row in known], [sums[row] for row in known], wanted[known])
         weight, bias = _regression(spans, f"naming without part {number + 1}")
         namer.label.weight.data, namer.label.bias.data = weight.expand_as(namer.label.weight).clone(), bias
         voices.tell(namer)
-        with torch.inference_mode():
-            for clip in (clip for clip, fold in sounds if fold == number):
-                heard[clip.path] = namer.logits(bridge.windows(bridge.join(*features[clip.path]))).half()
-    return heard
+        found |= {clip.path: votes_of(namer, bridge, features, clip.path) for clip, fold in sounds if fold == number}
+    return found
+
+
+@torch.inference_mode()
+def votes_of(namer: Namer, bridge: Bridge, features: Features, path: str) -> Tensor:
+    """What a namer hears in a clip: its windows' logits, (windows, labels), float16."""
+    return namer.logits(bridge.windows(bridge.join(*features[path]))).half()
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from salmonn_core.bridge import Bridge
 from salmonn_core.loading import part
-from salmonn_core.training.checkpoints import newest
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import NameConfig, files_of
 from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, load_clips
 from salmonn_core.training.filling import filled
+from salmonn_core.training.learned import learned
 from salmonn_core.training.manifests import check_audio
 from salmonn_core.training.naming import fit, known_labels, labels_of, words_of
 from salmonn_core.training.pieces import Pieces
-from salmonn_core.training.trainee import described, word_embeddings
+from salmonn_core.training.trainee import word_embeddings
 from salmonn_core.weights.safe import write_safetensors
 from salmonn_core.weights.sources import locate
 
@@ -35,13 +34,13 @@ def rename(config: NameConfig) -> Path:
     """
     torch.set_num_threads(config.threads or torch.get_num_threads())
     torch.manual_seed(config.seed)
-    start = newest(config.start)
-    said, weights = described(start), load_file(start)
+    start = learned(config.start)
+    weights = start.weights
     files = files_of(config.train)
     check_audio(files)
     clips = load_clips(files)
     features = filled(config, [clip.path for clip in clips])
-    old: list[str] = json.loads(said.get("labels", "[]"))
+    old = start.labels
     labels = sorted({*old, *known_labels(clips)})
     folder = locate(config.llm)
     embeddings = word_embeddings(folder)
@@ -59,7 +58,7 @@ def rename(config: NameConfig) -> Path:
                 bridge.namer.label.bias[row] = weights[f"{NAMER}label.bias"][old.index(label)]
     fitted = {NAMER + key: value for key, value in bridge.namer.state_dict().items()}
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_safetensors(kept | fitted, config.out, said | {"labels": json.dumps(labels)})
+    write_safetensors(kept | fitted, config.out, replace(start, labels=labels).said())
     return config.out
 
 

@@ -27,6 +27,7 @@ class Sampler:
     text_examples: int = 0  # of them, and of scenes, a batch
     names: Callable[[str, str], Names] = nothing_named  # what the namer hears of a path, when asked
     labels: Sequence[str] = ()  # what it knows
+    heard: Callable[[Clip, random.Random], Clip] = lambda clip, _: clip  # a command in text as it may be transcribed
     epoch: int = 0
     position: int = 0
     _order: list[list[int]] = field(default_factory=list)
@@ -52,7 +53,8 @@ class Sampler:
         clips = [self.clips[i] for i in chosen]
         spoken = [draw(clip, self.stage, self.answers, rng, self.names) for clip in clips]
         asked = rng.sample(self.commands, min(self.text_examples, len(self.commands)))
-        return spoken + [text_example(clip, self.labels, rng) for clip in asked]
+        heard = [self.heard(clip, rng) for clip in asked]
+        return spoken + [text_example(clip, self.labels, rng) for clip in heard]
 
     def _repeats(self, clip: Clip) -> int:
         """Sounds and answered questions are few; they are drawn more often than plain transcripts."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from salmonn_core.prompts import slot_instruction
 from salmonn_core.training.corpus import Clip
+from salmonn_core.training.texts import plain
 
 DISTRACTORS = 2
 RENAMED_SHARE = 0.4
@@ -123,7 +124,7 @@ def unseen_schema(clip: Clip) -> tuple[dict[str, tuple[str, ...]], dict[str, str
 def slot_record(clip: Clip, names: list[str]) -> dict[str, str | None]:
     """The value of each named slot in this clip's annotation, None where it is not said."""
     slots: list[list[str]] = clip.row.get("slots") or []  # type: ignore[assignment]
-    said = {name: value.lower() for name, value in reversed(slots)}
+    said = {name: plain(value) for name, value in reversed(slots)}  # as it stands in a transcript
     return {name: said.get(name) for name in names}
 
 

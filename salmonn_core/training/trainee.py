@@ -7,33 +7,32 @@ Losses are sums: their means are taken over a step's whole batch, however many p
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from salmonn_core.bridge import Bridge, Heard
 from salmonn_core.config import LoraConfig, PromptConfig
-from salmonn_core.errors import UserError
 from salmonn_core.loading import float_type, load_llm, lora_state, part, with_lora
 from salmonn_core.namer import Names, named
 from salmonn_core.prompts import build_prompt
 from salmonn_core.spelling import spellings
 from salmonn_core.training.align import CtcHead, silence_missing_stream
-from salmonn_core.training.checkpoints import folders, newest
+from salmonn_core.training.checkpoints import folders
 from salmonn_core.training.classify import SMALL
 from salmonn_core.training.config import TrainConfig
 from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_QFORMER, Clip, Features, masked, whole_windows
 from salmonn_core.training.features import accelerator
-from salmonn_core.training.naming import crossed, fit, known_labels, unspoken, words_of
+from salmonn_core.training.learned import Learned, learned
+from salmonn_core.training.naming import crossed, fit, known_labels, unspoken, votes_of, words_of
 from salmonn_core.training.pieces import Pieces
 from salmonn_core.training.tasks import Example
 from salmonn_core.weights.safe import read_safetensors, write_safetensors
@@ -67,6 +66,8 @@ class Trainee(nn.Module):
         self.ids = lru_cache(REMEMBERED)(self._ids)
         self.crossed: Mapping[str, Tensor] = {}
         self.masking = 0.0  # share of what is heard that training hides
+        self.learn: frozenset[str] = frozenset()  # tasks; the answers to others stay as they were
+        self.before: dict[str, Tensor] = {}  # the LoRA that gave them
 
     @property
     def device(self) -> torch.device:
@@ -138,20 +139,50 @@ class Trainee(nn.Module):
             return torch.zeros((), device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             rows = self._rows(examples, audio)
+            kept = [bool(self.learn) and example.task not in self.learn for example in examples]
             groups = alike([len(embeds) for embeds, _ in rows], ALIKE[self.device.type])
-            return torch.stack([self._loss_of_alike([rows[i] for i in group]) for group in groups]).sum()
+            losses = [self._loss_of_alike([rows[i] for i in group], [kept[i] for i in group]) for group in groups]
+            return torch.stack(losses).sum()
 
-    def _loss_of_alike(self, rows: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """The loss of examples that are about as long as each other, so that little of the batch is padding."""
+    def _loss_of_alike(self, rows: list[tuple[Tensor, Tensor]], kept: list[bool]) -> Tensor:
+        """The loss of examples that are about as long as each other, so that little of the batch is padding.
+
+        Args:
+            kept: of which the answer stays as it was: its loss is how far each token's distribution is from the
+                one before (Kullback-Leibler divergence).
+        """
         pad = nn.utils.rnn.pad_sequence
         embeds = pad([row for row, _ in rows], batch_first=True)
         labels = pad([label for _, label in rows], batch_first=True, padding_value=IGNORED)
+        wanted = labels[:, 1:] != IGNORED  # position i predicts token i + 1
+        logits = self._logits(embeds, wanted)
+        each = F.cross_entropy(logits, labels[:, 1:][wanted], reduction="none")
+        counts, stays = wanted.sum(dim=1), torch.tensor(kept, device=embeds.device)
+        if any(kept):
+            among = stays.repeat_interleave(counts).nonzero().flatten()
+            with torch.no_grad(), self._as_before():
+                told = self._logits(embeds[stays], wanted[stays]).log_softmax(-1)
+            apart = F.kl_div(logits[among].log_softmax(-1), told, reduction="none", log_target=True).sum(dim=-1)
+            each = each.index_copy(0, among, apart)
+        return (each * (1.0 / counts.sqrt()).repeat_interleave(counts)).sum()
+
+    def _logits(self, embeds: Tensor, wanted: Tensor) -> Tensor:
+        """(positions, vocabulary) of those that are wanted, (rows, length - 1): only they pay for 49,152 logits."""
         hidden = self.llm.base_model.model.model(inputs_embeds=embeds).last_hidden_state
-        # Position i predicts token i + 1; only labelled positions pay for 49,152 logits.
-        wanted = labels[:, 1:] != IGNORED
-        logits = self.llm.base_model.model.lm_head(hidden[:, :-1][wanted])
-        each = F.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="none")
-        return (each * (1.0 / wanted.sum(dim=1).sqrt()).repeat_interleave(wanted.sum(dim=1))).sum()
+        logits: Tensor = self.llm.base_model.model.lm_head(hidden[:, :-1][wanted])
+        return logits.float()
+
+    @contextmanager
+    def _as_before(self) -> Iterator[None]:
+        """The LLM with the LoRA that the run began with."""
+        lora = {name: parameter for name, parameter in self.llm.named_parameters() if name in self.before}
+        now = {name: parameter.data for name, parameter in lora.items()}
+        self.before = {name: self.before[name].to(parameter) for name, parameter in lora.items()}
+        for name, parameter in lora.items():
+            parameter.data = self.before[name]
+        yield
+        for name, parameter in lora.items():
+            parameter.data = now[name]
 
     def _rows(self, examples: Sequence[Example], audio: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Input embeddings (length, width) and labels (length,) of each example.
@@ -194,8 +225,10 @@ class Trainee(nn.Module):
         places = [] if self.bridge.places is None else list(self.bridge.places.parameters())
         apart = {id(p) for p in places}
         heard = [p for p in (*self.bridge.parameters(), *self.head.parameters()) if id(p) not in apart]
-        groups: list[dict[str, Any]] = [{"params": [p for p in heard if p.requires_grad], "full_lr": config.lr_bridge}]
-        if places:
+        groups: list[dict[str, Any]] = []
+        if config.lr_bridge:
+            groups.append({"params": [p for p in heard if p.requires_grad], "full_lr": config.lr_bridge})
+        if config.lr_bridge and places:
             groups.append({"params": places, "full_lr": PLACES_RATE * config.lr_bridge, "weight_decay": 0.0})
         if self.llm is not None:
             lora = [p for p in self.llm.parameters() if p.requires_grad]
@@ -237,7 +270,7 @@ def alike(lengths: Sequence[int], most: float) -> list[list[int]]:
 
 
 def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) -> Trainee:
-    """The parts at their start: new, or as the checkpoint that the config names left them.
+    """The parts at their start: new, or as the checkpoint or model that the config names left them.
 
     Raises:
         UserError: a checkpoint that is missing or was not written by a stage.
@@ -245,7 +278,7 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     folder = locate(config.llm)
     embeddings = word_embeddings(folder)
     pieces = Pieces(folder)
-    start = newest(config.start) if config.start else None
+    start = learned(config.start) if config.start else Learned({}, [], [])
     tokens = _classes(config, clips, pieces, start)
     labels = _labels(config, clips, start)
     bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1], len(labels))
@@ -259,20 +292,33 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     head = CtcHead(embeddings, tokens)
     trainee = Trainee(bridge, head, labels, llm, tokenizer, pieces, dtype is torch.bfloat16)
     trainee.masking = config.masking
-    weights = load_file(start) if start else {}
-    has_lora = trainee.load(weights) if start else False
+    has_lora = trainee.load(start.weights) if config.start else False
+    if config.learn:
+        trainee.learn, trainee.before = frozenset(config.learn), part(start.weights, "lora.")
     if bridge.namer is not None:
-        if "bridge.namer.label.weight" not in weights and not folders(config.out):
+        if "bridge.namer.label.weight" not in start.weights and not folders(config.out):
             fit(bridge, clips, features, labels, words_of(labels, embeddings, pieces))
-        for fixed in (bridge.namer.label, bridge.ln_speech, bridge.ln_audio):
-            fixed.requires_grad_(False)  # sounds are too few to go on: it would soon know them by heart
-        if llm is None:
-            bridge.namer.requires_grad_(False)
-        else:
-            trainee.crossed = _crossed(config, bridge, clips, features, labels)
+        _tell_names(trainee, config, clips, features)
+    if not config.lr_bridge:
+        bridge.requires_grad_(False)
+        head.requires_grad_(False)
     if llm is not None and not has_lora:
         _match_norm(trainee, embeddings, [features[path] for path in features.some(PROBED_CLIPS)])
     return trainee
+
+
+def _tell_names(trainee: Trainee, config: TrainConfig, clips: list[Clip], features: Features) -> None:
+    """What the LLM is told that a namer hears while it learns; the fitted namer itself is left alone."""
+    bridge = trainee.bridge
+    assert bridge.namer is not None
+    for fixed in (bridge.namer.label, bridge.ln_speech, bridge.ln_audio):
+        fixed.requires_grad_(False)  # sounds are too few to go on: it would soon know them by heart
+    if trainee.llm is None:
+        bridge.namer.requires_grad_(False)
+    elif config.learn:  # what it says of sounds stays as it is, so it may believe the namer as it does
+        trainee.crossed = {clip.path: votes_of(bridge.namer, bridge, features, clip.path) for clip in unspoken(clips)}
+    else:
+        trainee.crossed = _crossed(config, bridge, clips, features, trainee.labels)
 
 
 def word_embeddings(llm: Path) -> Tensor:
@@ -298,45 +344,25 @@ def _crossed(
     return heard
 
 
-def _classes(config: TrainConfig, clips: list[Clip], pieces: Pieces, start: Path | None) -> list[int]:
+def _classes(config: TrainConfig, clips: list[Clip], pieces: Pieces, start: Learned) -> list[int]:
     """Those of the run so far, or of the stage before; the alignment adds what its own set has.
 
     It can: a class has no weights of its own.
     """
     if folders(config.out):
-        return tokens_of(newest(config.out))
-    known = tokens_of(start) if start is not None else []
+        return learned(config.out).tokens
+    known = start.tokens
     if known and config.stage != "align":
         return known
     heard = pieces.classes((clip.text for clip in clips if clip.kind == "speech"), config.whole_from)
     return sorted({*known, *heard})
 
 
-def _labels(config: TrainConfig, clips: list[Clip], start: Path | None) -> list[str]:
+def _labels(config: TrainConfig, clips: list[Clip], start: Learned) -> list[str]:
     """What the namer knows: what its checkpoint says, or from instruction tuning on the labels of the set."""
-    known: list[str] = json.loads(described(start).get("labels", "[]")) if start else []
-    if known:
-        return known
+    if start.labels:
+        return start.labels
     return known_labels(clips) if config.stage in ("instruct", "activate") else []
-
-
-def described(checkpoint: Path) -> dict[str, str]:
-    """What a checkpoint says of itself: the `tokens` of its CTC classes and the `labels` of its namer, as JSON.
-
-    Raises:
-        UserError: it was not written by a stage.
-    """
-    with safe_open(checkpoint, framework="pt") as file:
-        metadata: dict[str, str] = file.metadata() or {}
-    if "tokens" not in metadata:
-        raise UserError(f"{checkpoint} is no checkpoint of a training stage: it does not say its CTC classes")
-    return metadata
-
-
-def tokens_of(checkpoint: Path) -> list[int]:
-    """Ids of the tokens that a checkpoint's CTC head knows, in the order of its classes."""
-    tokens: list[int] = json.loads(described(checkpoint)["tokens"])
-    return tokens
 
 
 def _llm(folder: Path, scale: float, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -38,6 +38,7 @@ from salmonn_core.training.curves import Curves
 from salmonn_core.training.filling import filled
 from salmonn_core.training.lettering import LetterTrainee, build
 from salmonn_core.training.manifests import check_audio
+from salmonn_core.training.mishearing import Mishearing
 from salmonn_core.training.sampler import Sampler
 from salmonn_core.training.tasks import Example, commands_as_text
 from salmonn_core.training.trainee import Trainee, build_trainee
@@ -73,6 +74,7 @@ class Trainer:
             config.seed,
             commands,
             config.text_examples,
+            heard=Mishearing(commands, config.misheard),
         )
         if not self.sampler.clips:
             raise UserError(f"none of the {len(clips)} clips has a task for stage {config.stage}")

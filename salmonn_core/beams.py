@@ -6,6 +6,7 @@ and then it is as cheap as greedy decoding; what is settled is handed on at once
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ class Search:
     """The beginnings of one answer.
 
     Args:
-        guide: at the beginning of the answer.
+        guide: at the beginning of the answer; it goes on with the beginnings.
         end: the token that ends it.
         most: tokens it may have.
     """
@@ -51,14 +52,18 @@ class Search:
         Args:
             logits: the LLM's after each live beginning, (beginnings, vocabulary).
         """
-        found = []
-        for row, token, gain in zip(*(each.tolist() for each in self._guide.scores(logits.float())), strict=True):
-            score = self.live[row].score + gain
-            if token == self._end:
-                self._over(Beginning(self.live[row].ids, score))
-            else:
+        ways = [
+            (self.live[row].score + gain, row, token)
+            for row, token, gain in zip(*(each.tolist() for each in self._guide.scores(logits.float())), strict=True)
+        ]
+        found, seen = [], Counter[int]()
+        for score, row, token in sorted(ways, key=lambda way: -way[0]):
+            seen[row] += 1
+            if token != self._end:
                 found.append((score, row, token))
-        found = sorted(found, key=lambda each: -each[0])[:WIDTH]
+            elif seen[row] <= WIDTH + 1:  # an end that nobody would choose holds back what is settled
+                self._over(Beginning(self.live[row].ids, score))
+        found = found[:WIDTH]
         found = [each for each in found if each[0] > found[0][0] - BEHIND]
         # Scores only fall: what is behind one that is over stays there.
         found = [each for each in found if self._best is None or each[0] > self._best.score]

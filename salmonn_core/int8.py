@@ -133,9 +133,9 @@ class Int8Llama:
             more = (0, 0, 0, 0, 0, 0, 0, SPARE_ROWS - spare)
             state.keys, state.values = F.pad(state.keys, more), F.pad(state.values, more)
         moved = [at for at, row in enumerate(rows) if at != row]
-        for new, start in ((True, 0), (False, state.shared)):
-            into = [at for at in moved if (at >= state.begun) is new]
-            state.copy([rows[at] for at in into], into, start)
+        new, known = [at for at in moved if at >= state.begun], [at for at in moved if at < state.begun]
+        state.copy([rows[at] for at in new], new, 0)
+        state.copy([rows[at] for at in known], known, state.shared)
         begun = max(state.begun, len(rows))
         return replace(state, lengths=[state.lengths[row] for row in rows], begun=begun)
 

@@ -98,11 +98,16 @@ def test_an_answer_has_no_more_tokens_than_it_may() -> None:
     assert answered(max_new_tokens=1) == "A"
 
 
-def test_what_is_settled_is_handed_on_before_the_answer_is_over() -> None:
+def test_what_is_settled_is_handed_on_before_the_answer_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An end is possible from the first word on, and never likely.
+    goes_on = {(B,) * n: {B: 0.99, A: 1e-5, C: 1e-5, D: 1e-5, END: 1e-6} for n in range(9)}
+    monkeypatch.setitem(globals(), "AFTER", goes_on)
+    monkeypatch.setattr("salmonn_core.beams.WIDTH", 2)
     llm = Scripted()
     ids = generate(llm, Codes(), PROMPT, GenerationOptions(), guide=Guide([]))  # type: ignore[arg-type]
     assert next(ids) == B
-    assert len(llm.widths) < 3
+    assert len(llm.widths) == 0
+    assert list(ids) == [B] * 8
 
 
 def test_a_cancelled_search_stops_within_a_token() -> None:

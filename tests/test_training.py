@@ -254,42 +254,82 @@ def test_a_model_that_was_exported_learns_more_and_what_was_not_trained_stays(to
 
 
 def test_only_the_tasks_to_learn_are_learned(toys, shipped):
-    """What the LLM says of the others is held where it was, with the same examples and rates."""
+    """Answers to the others stay nearly where they were, though the same LoRA learns."""
     from salmonn_core.training.trainer import Trainer
 
-    more = {
-        "stage": "instruct",
-        "start": str(shipped),
-        "lr_bridge": 0.0,
-        "lr_lora": 0.02,
-        "steps": 12,
-        "ctc_weight": 0.0,
-    }
-    more |= {"dropout": 0.0, "precision": "fp32", "warmup": 0}
-    apart = {}
+    commands = toys["folder"] / "set/commands.jsonl"
+    rows = [{"path": f"{n}.wav", "text": "play jazz", "slots": [["genre", "jazz"]]} for n in range(8)]
+    commands.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    more = {"stage": "instruct", "start": str(shipped), "lr_bridge": 0.0, "lr_lora": 0.1, "ctc_weight": 0.0}
+    more |= {"steps": 40, "dropout": 0.0, "precision": "fp32", "warmup": 0, "train": [str(commands)]}
+    gains = []
     for name, learn in (("all", []), ("slots", ["slots"])):
         trainer = Trainer(TrainConfig(**settings(toys, f"learn-{name}", learn=learn, **more)))
-        examples = trainer.sampler.batch()
+        drawn = [example for _ in range(6) for example in trainer.sampler.batch()]
         trainer.sampler.seek(0, 0)
-        answers = [logits_of(trainer, examples)]
+        asked = [[e for e in drawn if e.task == task][:6] for task in ("slots", "asr")]
+        before = [sureness(trainer, examples) for examples in asked]
         trainer.run()
-        answers.append(logits_of(trainer, examples))
-        apart[name] = (answers[0] - answers[1]).abs().mean().item()
-    assert apart["slots"] < 0.2 * apart["all"]
+        gains.append([sureness(trainer, examples) - old for examples, old in zip(asked, before, strict=True)])
+    (_, all_others), (learned, others) = gains
+    assert learned > 0.1
+    assert abs(others) < 0.5 * min(learned, all_others)
 
 
-def logits_of(trainer, examples):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_is_held_is_what_the_start_says_whatever_was_learned_since(toys, shipped, precision):
+    import torch
+
+    from salmonn_core.training.trainer import Trainer
+
+    more = {"stage": "instruct", "start": str(shipped), "lr_bridge": 0.0, "steps": 1, "precision": precision}
+    trainer = Trainer(TrainConfig(**settings(toys, f"held-{precision}", learn=["slots"], **more)))
+    trainee, embeds, wanted = trainer.trainee.eval(), torch.randn(2, 5, 32), torch.ones(2, 4, dtype=torch.bool)
+    with torch.autocast("cpu", torch.bfloat16, enabled=trainee.bf16):
+        start = trainee._logits(embeds, wanted).detach()
+        for name, parameter in trainee.llm.named_parameters():
+            if name in trainee.before:
+                parameter.data += torch.randn_like(parameter)
+    with torch.autocast("cpu", torch.bfloat16, enabled=trainee.bf16):
+        now = trainee._logits(embeds, wanted)
+        with torch.no_grad(), trainee._as_before():
+            told = trainee._logits(embeds, wanted)
+        again = trainee._logits(embeds, wanted)
+    assert told.equal(start)
+    assert again.equal(now)
+    assert not told.allclose(now, atol=0.1)
+
+
+def sureness(trainer, examples):
+    """Mean log-probability of the answers' tokens."""
     import torch
 
     trainee = trainer.trainee.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=trainee.bf16):
         heard = [clip.tokens for clip in trainee.hear([trainer._heard(example) for example in examples])]
-        return torch.cat(
-            [
-                trainee.llm(inputs_embeds=embeds[None]).logits[0].log_softmax(-1)[labels != -100]
-                for embeds, labels in trainee._rows(examples, heard)
-            ]
-        )
+        found = []
+        for embeds, labels in trainee._rows(examples, heard):
+            said = trainee.llm(inputs_embeds=embeds[None]).logits[0, :-1].float().log_softmax(-1)
+            answer = (labels[1:] != -100).nonzero().flatten()
+            found.append(said[answer, labels[1:][answer]])
+    return torch.cat(found).mean().item()
+
+
+def test_a_start_that_is_not_there_is_told_before_anything_is_computed(toys):
+    with pytest.raises(UserError, match="no checkpoint in salmon-tiny and no model of that name"):
+        run(toys, "x", stage="instruct", steps=1, start="salmon-tiny", whisper=["none"])
+
+
+def test_a_run_goes_on_with_the_parts_that_it_trained(toys, shipped):
+    more = {"stage": "instruct", "start": str(shipped), "ctc_weight": 0.0}
+    run(toys, "parts", lr_bridge=0.0, steps=1, **more)
+    with pytest.raises(UserError, match="trained other parts of the model"):
+        run(toys, "parts", lr_bridge=0.1, steps=2, **more)
+
+
+def test_a_task_goes_by_any_of_its_names(toys):
+    learn = {"learn": ["slot_filling"], "lr_bridge": 0.0, "start": "salmonn-tiny"}
+    assert TrainConfig(**settings(toys, "x", stage="instruct", steps=1, **learn)).learn == ["slots"]
 
 
 def test_a_task_that_is_not_there_cannot_be_learned(toys):
@@ -313,7 +353,7 @@ def test_words_that_were_misheard_are_quoted_as_they_were_heard():
     from salmonn_core.training.mishearing import Mishearing
 
     common = [Clip("", "text", "play some jazz music", "", {"slots": [["genre", "jazz"]]})] * 20
-    rare = Clip("", "text", "play hiromitsu agatsuma music", "", {"slots": [["artist", "hiromitsu agatsuma"]]})
+    rare = Clip("", "text", "play hiromitsu agatsuma music", "", {"slots": [["artist", "Hiromitsu Agatsuma"]]})
     hear = Mishearing([*common, rare], 1.0)
     assert hear(common[0], random.Random(1)) is common[0]
     heard = [hear(rare, random.Random(seed)) for seed in range(50)]
@@ -322,7 +362,7 @@ def test_words_that_were_misheard_are_quoted_as_they_were_heard():
         assert clip.text == f"play {value} music"
         assert (name, value != "hiromitsu agatsuma", value[0] == " ") == ("artist", True, False)
     assert len({clip.text for clip in heard}) > 40
-    assert rare.row["slots"] == [["artist", "hiromitsu agatsuma"]]
+    assert rare.row["slots"] == [["artist", "Hiromitsu Agatsuma"]]
 
 
 def test_questions_about_a_sound_often_say_what_the_namer_hears_and_those_about_words_never():

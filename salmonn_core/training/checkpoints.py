@@ -86,9 +86,19 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give back what `optimizer_tensors` took."""
+    """Give back what `optimizer_tensors` took.
+
+    Raises:
+        UserError: it was of other parameters.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, name = key.split(".", 1)
         state.setdefault(int(number), {})[name] = value
+    shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
+    for at, values in state.items():
+        if at >= len(shapes) or any(value.dim() and value.shape != shapes[at] for value in values.values()):
+            raise UserError(
+                "the run in `out` trained other parts of the model: go on with its settings, or choose another"
+            )
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})

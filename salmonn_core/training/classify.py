@@ -24,10 +24,11 @@ from salmonn_core.audio import MIN_SAMPLES, read_audio
 from salmonn_core.beats import Beats
 from salmonn_core.config import BeatsConfig, from_dict
 from salmonn_core.fbank import DEVIATION, MEAN, kaldi_fbank
-from salmonn_core.loading import find_model, part, read_config, read_weights
+from salmonn_core.loading import part, read_config, read_weights
 from salmonn_core.processor import multiplies_bfloat16
 from salmonn_core.training.config import TagConfig
 from salmonn_core.training.features import FeatureStore
+from salmonn_core.training.learned import located
 from salmonn_core.training.manifests import read_manifest
 from salmonn_core.weights.safe import assign, read_safetensors, write_safetensors
 
@@ -46,7 +47,7 @@ TEACHER_WIDTH, TEACHER_WEIGHT = 512, 20.0
 
 def load_beats(path: Path) -> Beats:
     """The encoder of a checkpoint written by this module, without its tagging head, or of a model by name or folder."""
-    if (folder := find_model(path)) is not None:
+    if (folder := located(path)).is_dir():
         config, weights = read_config(folder).beats, part(read_weights(folder), "beats.")
     else:
         with safe_open(path, framework="pt") as file:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from salmonn_core.errors import UserError
+from salmonn_core.prompts import ALIASES
 from salmonn_core.training.manifests import TASKS
 from salmonn_core.yamlfile import explain, nearest, read_yaml
 
@@ -30,6 +31,16 @@ def _expanded(value: Any) -> Any:
 
 Place = Annotated[Path, BeforeValidator(_expanded)]
 Pattern = Annotated[str, BeforeValidator(_expanded)]  # a path that may hold * and **
+
+
+def _task(name: str) -> str:
+    """By the name that training knows it by."""
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}{nearest(name, TASKS)}; known: {', '.join(sorted(TASKS))}")
+    return ALIASES.get(name, name)
+
+
+Task = Annotated[str, AfterValidator(_task)]
 
 
 class Strict(BaseModel):
@@ -70,7 +81,7 @@ class TrainConfig(OnClips):
     minutes: float | None = Field(None, gt=0)
     budget: int = Field(2400, ge=12, description="encoder frames of a step's whole batch (50 a second)")
     accumulate: int = Field(1, ge=1, description="parts that a process splits its share of a batch into")
-    learn: list[str] = Field([], description="tasks to learn; answers to all others stay as they are in `start`")
+    learn: list[Task] = Field([], description="tasks to learn; answers to all others stay as they are in `start`")
     misheard: float = Field(0.0, ge=0, le=1, description="how often a rare word of a text is spelled otherwise")
     lr_bridge: float = Field(3e-4, ge=0, description="of the bridge, which stays as it is at 0, or of the letters")
     lr_lora: float = Field(1e-3, gt=0)
@@ -97,13 +108,8 @@ class TrainConfig(OnClips):
             raise ValueError("average is for stage letters")
         if not self.lr_bridge and self.stage in ("letters", "align"):
             raise ValueError(f"stage {self.stage} trains nothing at lr_bridge 0")
-        if self.learn and self.stage in ("letters", "align"):
-            raise ValueError("learn is for stages with an LLM")
-        for task in self.learn:
-            if task not in TASKS:
-                raise ValueError(
-                    f"learn: unknown task {task!r}{nearest(task, TASKS)}; known: {', '.join(sorted(TASKS))}"
-                )
+        if self.learn and (self.stage in ("letters", "align") or self.lr_bridge):
+            raise ValueError("learn is for the LLM alone: give a stage that has one, and lr_bridge: 0")
         return self
 
 
@@ -123,7 +129,7 @@ class NameConfig(OnClips):
     """The namer of a finished checkpoint, fitted anew. Its `out` is a file, and it starts anew each time."""
 
     stage: Literal["name"]
-    start: Place = Field(description="the checkpoint: a file, or a run's folder")
+    start: Place = Field(description="the checkpoint (a file or a run's folder), or a model")
     kinds: tuple[Literal["event", "music", "speech"], ...] = Field(
         ("event", "music", "speech"), description="labels that are mostly of other clips stay as they are"
     )

@@ -14,7 +14,7 @@ from salmonn_core.loading import READER, model_folder, part, read_config, read_w
 from salmonn_core.training.classify import SMALL, load_beats
 from salmonn_core.training.config import ExportConfig
 from salmonn_core.training.corpus import TINY_LETTERS, TINY_QFORMER
-from salmonn_core.training.learned import learned, weights_of
+from salmonn_core.training.learned import learned, letters_of
 from salmonn_core.training.trainee import TINY_LORA, TINY_PROMPT
 
 # What ships at a byte a weight, so that all of it stays under 30 MB.
@@ -70,5 +70,6 @@ def _others(config: ExportConfig) -> tuple[SalmonnConfig, dict[str, Tensor]]:
         state = {f"beats.{k}": v for k, v in load_beats(config.beats).state_dict().items()}
     if config.letters is None:
         return model, state
-    letters = {k: v for k, v in weights_of(config.letters).items() if k.startswith("letters.")}
-    return replace(model, letters=TINY_LETTERS), {k: v for k, v in state.items() if k.startswith("beats.")} | letters
+    sizes = replace(model.letters, width=TINY_LETTERS.width, blocks=TINY_LETTERS.blocks)
+    beats = {k: v for k, v in state.items() if k.startswith("beats.")}
+    return replace(model, letters=sizes), beats | letters_of(config.letters)

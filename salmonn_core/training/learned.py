@@ -12,7 +12,7 @@ from torch import Tensor
 
 from salmonn_core.errors import UserError
 from salmonn_core.loading import READER, find_model, part, read_config, read_weights
-from salmonn_core.training.checkpoints import newest
+from salmonn_core.training.checkpoints import folders, newest
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Learned:
     """What has been learned so far.
 
     Attributes:
-        weights: named `bridge.`, `head.` and `lora.`; of a model `beats.` and `letters.` too.
+        weights: named `bridge.`, `head.` and `lora.`.
         tokens: ids of the tokens that the CTC head knows, in the order of its classes.
         labels: what the namer knows.
     """
@@ -29,20 +29,6 @@ class Learned:
     tokens: list[int]
     labels: list[str]
 
-    def said(self) -> dict[str, str]:
-        """What a checkpoint of these weights says of itself."""
-        return {"tokens": json.dumps(self.tokens), "labels": json.dumps(self.labels)}
-
-
-def weights_of(path: Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint file, a run's newest checkpoint, or a model by name or folder.
-
-    Raises:
-        UserError: nothing there.
-    """
-    folder = find_model(path)
-    return load_file(newest(path)) if folder is None else read_weights(folder)
-
 
 def learned(path: Path) -> Learned:
     """What a checkpoint file, a run's newest checkpoint, or a model by name or folder has learned.
@@ -50,8 +36,32 @@ def learned(path: Path) -> Learned:
     Raises:
         UserError: nothing there; no stage wrote it; a model without a reader, as the published ones are.
     """
-    folder = find_model(path)
-    return _of_checkpoint(newest(path)) if folder is None else _of_model(folder)
+    found = located(path)
+    return _of_model(found) if found.is_dir() else _of_checkpoint(found)
+
+
+def letters_of(path: Path) -> dict[str, Tensor]:
+    """The weights `letters.` of a checkpoint of that stage, or of a model by name or folder.
+
+    Raises:
+        UserError: nothing there, or no letters in it.
+    """
+    found = located(path)
+    weights = read_weights(found) if found.is_dir() else load_file(found)
+    letters = {key: value.float() for key, value in weights.items() if key.startswith("letters.")}
+    if not letters:
+        raise UserError(f"{found} reads no letters: give a checkpoint of stage letters, or a model that has them")
+    return letters
+
+
+def located(path: Path) -> Path:
+    """The file of a checkpoint, or the folder of a model; a run that was exported into its own folder is a run.
+
+    Raises:
+        UserError: neither is there.
+    """
+    model = None if folders(path) else find_model(path)
+    return newest(path) if model is None else model
 
 
 def _of_checkpoint(file: Path) -> Learned:
@@ -64,10 +74,9 @@ def _of_checkpoint(file: Path) -> Learned:
 
 def _of_model(folder: Path) -> Learned:
     weights = read_weights(folder)
-    reader = part(weights, READER)
-    if "tokens" not in reader:
+    tokens = weights.pop(f"{READER}tokens", None)
+    if tokens is None:
         raise UserError(f"{folder}: this model has no reader of its audio tokens; training goes on from models that do")
-    tokens: list[int] = reader.pop("tokens").tolist()
-    kept = {key: value for key, value in weights.items() if not key.startswith(READER)}
-    heard = {f"head.{key}": value.float() for key, value in reader.items()}
-    return Learned({k: v.float() for k, v in kept.items()} | heard, tokens, list(read_config(folder).labels))
+    kept = {key: value.float() for key, value in weights.items() if key.startswith(("bridge.", "lora."))}
+    head = {f"head.{key}": value.float() for key, value in part(weights, READER).items()}
+    return Learned(kept | head, tokens.tolist(), list(read_config(folder).labels))

@@ -20,7 +20,7 @@ from salmonn_core.namer import Names
 from salmonn_core.training.config import TrainConfig
 from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_LETTERS, Pair, masked
 from salmonn_core.training.features import accelerator
-from salmonn_core.training.learned import weights_of
+from salmonn_core.training.learned import letters_of
 from salmonn_core.training.tasks import Example
 
 HALF_WAY = 0.3  # how much the reading half way counts beside the last one
@@ -135,5 +135,5 @@ def build(config: TrainConfig) -> LetterTrainee:
     letters, bf16 = Letters(TINY_LETTERS, SPEECH_WIDTH), float_type(accelerator(), config.precision) is torch.bfloat16
     trainee = LetterTrainee(letters, config.masking, bf16, config.variety)
     if config.start:
-        trainee.load(weights_of(config.start))
+        trainee.load(letters_of(config.start))
     return trainee

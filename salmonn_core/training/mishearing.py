@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from salmonn_core.training.corpus import Clip
+from salmonn_core.training.texts import plain
 
 VOWELS, CONSONANTS = "aeiou", "bcdfghklmnprstvw"
 SHORTEST = 4  # letters of a word that is misheard
@@ -35,7 +36,7 @@ class Mishearing:
             return clip
 
         def written(text: str) -> str:
-            return " ".join(heard.get(word, word) for word in text.split())
+            return " ".join(heard.get(word, word) for word in plain(text).split())
 
         slots = [[name, written(value)] for name, value in clip.row["slots"]]  # type: ignore[attr-defined]
         return replace(clip, text=written(clip.text), row={**clip.row, "slots": slots})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -58,7 +58,7 @@ def rename(config: NameConfig) -> Path:
                 bridge.namer.label.bias[row] = weights[f"{NAMER}label.bias"][old.index(label)]
     fitted = {NAMER + key: value for key, value in bridge.namer.state_dict().items()}
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_safetensors(kept | fitted, config.out, replace(start, labels=labels).said())
+    write_safetensors(kept | fitted, config.out, {"tokens": json.dumps(start.tokens), "labels": json.dumps(labels)})
     return config.out
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from salmonn_core.bridge import Bridge, Heard
 from salmonn_core.config import LoraConfig, PromptConfig
+from salmonn_core.errors import UserError
 from salmonn_core.loading import float_type, load_llm, lora_state, part, with_lora
 from salmonn_core.namer import Names, named
 from salmonn_core.prompts import build_prompt
@@ -175,14 +176,19 @@ class Trainee(nn.Module):
     @contextmanager
     def _as_before(self) -> Iterator[None]:
         """The LLM with the LoRA that the run began with."""
-        lora = {name: parameter for name, parameter in self.llm.named_parameters() if name in self.before}
-        now = {name: parameter.data for name, parameter in lora.items()}
-        self.before = {name: self.before[name].to(parameter) for name, parameter in lora.items()}
-        for name, parameter in lora.items():
-            parameter.data = self.before[name]
-        yield
-        for name, parameter in lora.items():
-            parameter.data = now[name]
+        lora = [
+            (parameter, self.before[name]) for name, parameter in self.llm.named_parameters() if name in self.before
+        ]
+        now = [parameter.data for parameter, _ in lora]
+        for parameter, before in lora:
+            parameter.data = before.to(parameter)
+        try:
+            # Autocast would take what it made of today's weights a moment ago.
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
+                yield
+        finally:
+            for (parameter, _), data in zip(lora, now, strict=True):
+                parameter.data = data
 
     def _rows(self, examples: Sequence[Example], audio: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Input embeddings (length, width) and labels (length,) of each example.
@@ -281,12 +287,7 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     start = learned(config.start) if config.start else Learned({}, [], [])
     tokens = _classes(config, clips, pieces, start)
     labels = _labels(config, clips, start)
-    bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, embeddings.shape[1], len(labels))
-    silence_missing_stream(bridge)
-    if config.dropout is not None:
-        for module in bridge.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = config.dropout
+    bridge = _new_bridge(embeddings.shape[1], len(labels), config.dropout)
     dtype = float_type(accelerator(), config.precision)
     llm, tokenizer = (None, None) if config.stage == "align" else _llm(folder, config.lora_scale, dtype)
     head = CtcHead(embeddings, tokens)
@@ -294,11 +295,18 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     trainee.masking = config.masking
     has_lora = trainee.load(start.weights) if config.start else False
     if config.learn:
+        if not has_lora:
+            raise UserError(f"learn: {config.start} has no LoRA whose answers could stay as they are")
         trainee.learn, trainee.before = frozenset(config.learn), part(start.weights, "lora.")
     if bridge.namer is not None:
         if "bridge.namer.label.weight" not in start.weights and not folders(config.out):
             fit(bridge, clips, features, labels, words_of(labels, embeddings, pieces))
-        _tell_names(trainee, config, clips, features)
+        for fixed in (bridge.namer.label, bridge.ln_speech, bridge.ln_audio):
+            fixed.requires_grad_(False)  # sounds are too few to go on: it would soon know them by heart
+        if llm is None:
+            bridge.namer.requires_grad_(False)
+        else:
+            trainee.crossed = _told(config, bridge, clips, features, labels)
     if not config.lr_bridge:
         bridge.requires_grad_(False)
         head.requires_grad_(False)
@@ -307,18 +315,24 @@ def build_trainee(config: TrainConfig, clips: list[Clip], features: Features) ->
     return trainee
 
 
-def _tell_names(trainee: Trainee, config: TrainConfig, clips: list[Clip], features: Features) -> None:
-    """What the LLM is told that a namer hears while it learns; the fitted namer itself is left alone."""
-    bridge = trainee.bridge
-    assert bridge.namer is not None
-    for fixed in (bridge.namer.label, bridge.ln_speech, bridge.ln_audio):
-        fixed.requires_grad_(False)  # sounds are too few to go on: it would soon know them by heart
-    if trainee.llm is None:
-        bridge.namer.requires_grad_(False)
-    elif config.learn:  # what it says of sounds stays as it is, so it may believe the namer as it does
-        trainee.crossed = {clip.path: votes_of(bridge.namer, bridge, features, clip.path) for clip in unspoken(clips)}
-    else:
-        trainee.crossed = _crossed(config, bridge, clips, features, trainee.labels)
+def _new_bridge(llm_width: int, labels: int, dropout: float | None) -> Bridge:
+    bridge = Bridge(TINY_QFORMER, SPEECH_WIDTH, SMALL.encoder_embed_dim, llm_width, labels)
+    silence_missing_stream(bridge)
+    if dropout is not None:
+        for module in bridge.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+    return bridge
+
+
+def _told(
+    config: TrainConfig, bridge: Bridge, clips: list[Clip], features: Features, labels: list[str]
+) -> dict[str, Tensor]:
+    """What the LLM is told that a namer hears in the clips while it learns: its windows' logits, by path."""
+    if config.learn:  # what it says of sounds stays as it is, so it may believe the bridge's own
+        assert bridge.namer is not None
+        return {clip.path: votes_of(bridge.namer, bridge, features, clip.path) for clip in unspoken(clips)}
+    return _crossed(config, bridge, clips, features, labels)
 
 
 def word_embeddings(llm: Path) -> Tensor:

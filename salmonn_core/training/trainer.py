@@ -36,6 +36,7 @@ from salmonn_core.training.config import TrainConfig, files_of
 from salmonn_core.training.corpus import SPEECH_WIDTH, Clip, Features, Pair, cut, load_clips
 from salmonn_core.training.curves import Curves
 from salmonn_core.training.filling import filled
+from salmonn_core.training.learned import located
 from salmonn_core.training.lettering import LetterTrainee, build
 from salmonn_core.training.manifests import check_audio
 from salmonn_core.training.mishearing import Mishearing
@@ -61,6 +62,9 @@ class Trainer:
         self.engine = Accelerator(kwargs_handlers=[unused])
         self.step, self.spent_s = 0, 0.0
         torch.manual_seed(config.seed)
+        for place in (config.start, config.beats_model):
+            if place is not None:
+                located(place)  # told before hours of features
         clips, self.dev = self._clips()
         self.features = self._features([*clips, *(c for part in self.dev.values() for c in part)])
         answers = json.loads(config.answers.read_text()) if config.answers else {}
@@ -74,8 +78,9 @@ class Trainer:
             config.seed,
             commands,
             config.text_examples,
-            heard=Mishearing(commands, config.misheard),
         )
+        if config.misheard:
+            self.sampler.heard = Mishearing(commands, config.misheard)
         if not self.sampler.clips:
             raise UserError(f"none of the {len(clips)} clips has a task for stage {config.stage}")
         with self.engine.main_process_first():  # the others find what the first one fitted
@@ -176,7 +181,7 @@ class Trainer:
         return float(broadcast(torch.tensor(seconds, device=self.engine.device)))
 
     def train_step(self) -> dict[str, float]:
-        """One update; returns the mean losses of the whole batch and the bridge's learning rate."""
+        """One update; returns the mean losses of the whole batch and the first learning rate."""
         config, trainee = self.config, self.trainee
         examples = self.sampler.batch()
         torch.manual_seed(_number(config.seed, self.step, self.engine.process_index))

@@ -110,6 +110,7 @@ class Turns:
         self.cancel.clear()
         self.cancelled_as = "cancelled"
         clock = _Clock(time.monotonic())
+        self.session = replace(self.session, source=self.session.source or window.source)
         self.host.begin_turn(self.session)
         audio = self.core.encode(window.samples)
         clock.mark("encode")

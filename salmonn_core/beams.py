@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 WIDTH = 8  # beginnings of one answer
 BEHIND = 4.0  # nats behind the best one; what is further behind is given up
+SAME = 5  # tokens at the end by which two are taken to be one
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class Beginning:
 
     ids: tuple[int, ...]
     score: float
+
+
+class Way(NamedTuple):
+    """To go on with a beginning."""
+
+    score: float
+    row: int
+    token: int
 
 
 class Search:
@@ -52,31 +61,39 @@ class Search:
         Args:
             logits: the LLM's after each live beginning, (beginnings, vocabulary).
         """
-        ways = [
-            (self.live[row].score + gain, row, token)
-            for row, token, gain in zip(*(each.tolist() for each in self._guide.scores(logits.float())), strict=True)
-        ]
         found, seen = [], Counter[int]()
-        for score, row, token in sorted(ways, key=lambda way: -way[0]):
-            seen[row] += 1
-            if token != self._end:
-                found.append((score, row, token))
-            elif seen[row] <= WIDTH + 1:  # an end that nobody would choose holds back what is settled
-                self._over(Beginning(self.live[row].ids, score))
-        found = found[:WIDTH]
-        found = [each for each in found if each[0] > found[0][0] - BEHIND]
+        for way in self._ways(logits):
+            seen[way.row] += 1
+            if way.token != self._end:
+                found.append(way)
+            elif seen[way.row] <= WIDTH + 1:  # an end that nobody would choose holds back what is settled
+                self._over(Beginning(self.live[way.row].ids, way.score))
+        found = [way for way in found if way.score > found[0].score - BEHIND]
         # Scores only fall: what is behind one that is over stays there.
-        found = [each for each in found if self._best is None or each[0] > self._best.score]
-        grown = [Beginning((*self.live[row].ids, token), score) for score, row, token in found]
-        if grown and len(grown[0].ids) >= self._most:
-            self._over(grown[0])
-            grown = []
-        self.live = grown
-        if not grown:
+        found = [way for way in found if self._best is None or way.score > self._best.score]
+        found = self._apart(found)[:WIDTH]
+        self.live = [Beginning((*self.live[way.row].ids, way.token), way.score) for way in found]
+        if self.live and len(self.live[0].ids) >= self._most:
+            self._over(self.live[0])
+            self.live = []
+        if not self.live:
             return []
-        _, rows, tokens = zip(*found, strict=True)
-        self._guide.grow(rows, tokens)
-        return list(rows)
+        rows = [way.row for way in found]
+        self._guide.grow(rows, [way.token for way in found])
+        return rows
+
+    def _ways(self, logits: Tensor) -> list[Way]:
+        """All ways to go on, the likeliest first."""
+        scored = zip(*(each.tolist() for each in self._guide.scores(logits.float())), strict=True)
+        return sorted((Way(self.live[row].score + gain, row, token) for row, token, gain in scored), reverse=True)
+
+    def _apart(self, ways: list[Way]) -> list[Way]:
+        """The likeliest of those that have said the same for a while: what comes next will not tell them apart."""
+        lately: dict[tuple[int, ...], Way] = {}
+        for way in ways:
+            ids = (*self.live[way.row].ids, way.token)
+            lately.setdefault(ids[-SAME:] if len(ids) > SAME else ids, way)
+        return list(lately.values())
 
     def settled(self) -> list[int]:
         """The ids that all beginnings share; the answer once none is live."""

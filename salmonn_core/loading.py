@@ -303,7 +303,7 @@ def _bitsandbytes(precision: Precision) -> Any:
     from transformers import BitsAndBytesConfig
 
     if find_spec("bitsandbytes") is None:
-        raise UserError(f"{precision} on a GPU needs bitsandbytes; run: pip install 'listening-assistant[gpu]'")
+        raise UserError(f"{precision} on a GPU needs bitsandbytes; run: pip install bitsandbytes")
     if precision == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)

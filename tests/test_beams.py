@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from salmonn_core.beams import Search, follow
+from salmonn_core.beams import SAME, Search, follow
 from salmonn_core.decode import GenerationOptions, generate, search_batch
 from salmonn_core.llm import State
 from salmonn_core.reading import Guide
@@ -123,6 +123,16 @@ def test_beginnings_that_are_far_behind_are_not_followed() -> None:
     for _ in follow(llm, state, logits, [search], 1.0, lambda: False):  # type: ignore[arg-type]
         assert len(search.live) <= 2
     assert search.settled() == [B, C]
+
+
+def test_beginnings_that_say_the_same_for_a_while_become_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    # "A" and "B" are as likely, and everything after them is the same: nothing would ever tell them apart.
+    goes_on = {(first,) + (C,) * n: {C: 1.0} for first in (A, B) for n in range(8)}
+    monkeypatch.setitem(globals(), "AFTER", {(): {A: 0.51, B: 0.49}} | goes_on)
+    llm = Scripted()
+    ids = generate(llm, Codes(), PROMPT, GenerationOptions(), guide=Guide([]))  # type: ignore[arg-type]
+    assert list(ids) == [A] + [C] * 8
+    assert llm.widths == [2] * SAME + [1] * (9 - SAME)
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 
@@ -44,8 +45,6 @@ def test_hooks_fire_in_the_order_that_the_docs_draw(assistant_loop):
         @hookimpl
         def consume_response(self, response, turns):
             fired.append("consume_response")
-            from dataclasses import replace
-
             return replace(response, actions=(Ask(skill="transcribe"),)) if response.skill != "transcribe" else None
 
     def note(name):
@@ -72,6 +71,20 @@ def test_hooks_fire_in_the_order_that_the_docs_draw(assistant_loop):
         *("settings_model", "register_skills", "profile_changed", "register_commands"),
         "session_stopped",
     ]
+
+
+def test_a_session_that_starts_says_where_it_is_heard(assistant_loop):
+    told = []
+
+    class Curious:
+        @hookimpl
+        def session_started(self, session):
+            told.append(session.source)
+
+    loop = assistant_loop(Curious(), words=["word"])
+    loop.turns.session = replace(loop.turns.session, source="")  # as of a loop whose first window has to tell it
+    loop.hear("examples/piano.flac")
+    assert told == ["examples/piano.flac"]
 
 
 def test_bundled_plugins_are_called_before_the_others(host):

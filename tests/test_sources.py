@@ -1,6 +1,8 @@
 """Sound files and standard input, good and bad."""
 
 import io
+import os
+import struct
 
 import numpy as np
 import pytest
@@ -93,6 +95,32 @@ def test_standard_input_takes_a_wav_and_raw_pcm():
     pcm = (tone(1) * 32_768).astype("<i2").tobytes()
     raw = np.concatenate(frames(StdinSource(io.BytesIO(pcm))))
     assert np.allclose(wav[:16_000], raw[:16_000], atol=1e-3)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2)])
+def test_a_recorder_that_never_ends_is_heard_as_it_speaks(rate, channels):
+    """As `arecord` writes: a header whose length nobody knows, then sound while there is any."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as ours, os.fdopen(writing, "wb", buffering=0) as theirs:
+        wave = (0.2 * np.sin(2 * np.pi * 440 * np.arange(rate // 4) / rate) * 32_767).astype("<i2")
+        sound = np.repeat(wave[:, None], channels, axis=1)
+        sizes = (16, 1, channels, rate, 2 * channels * rate, 2 * channels, 16)
+        header = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 0x80000024, b"WAVE", b"fmt ", *sizes)
+        header += struct.pack("<4sI", b"data", 0x80000000)
+        theirs.write(header[:5])
+        theirs.write(header[5:] + sound[: rate // 10].tobytes()[:-1])  # a pipe may break anywhere
+        heard = StdinSource(ours).frames(lambda: False)
+        first = next(heard)
+        assert np.abs(first).max() > 0.1
+        theirs.write(sound[: rate // 10].tobytes()[-1:] + sound[rate // 10 :].tobytes())
+        theirs.close()
+        assert len(np.concatenate([first, *heard])) == pytest.approx(4_000, abs=480)
+
+
+def test_a_piped_wav_of_another_kind_is_read_to_its_end():
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tone(1), 16_000, format="WAV", subtype="FLOAT")
+    assert np.allclose(np.concatenate(frames(StdinSource(io.BytesIO(buffer.getvalue()))))[:16_000], tone(1), atol=1e-4)
 
 
 def test_empty_standard_input_says_so():

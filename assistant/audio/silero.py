@@ -14,7 +14,7 @@ from assistant.errors import UserError
 from assistant.records import SAMPLE_RATE
 
 CHUNK, CONTEXT = 512, 64  # samples that it judges at once, and that it wants from before them
-INSTALL = "pip install 'listening-assistant[silero]'"
+INSTALL = "pip install silero-vad onnxruntime"
 
 
 def weights_file() -> Path:

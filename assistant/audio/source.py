@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import math
 import sys
+import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 
@@ -79,7 +82,10 @@ class FileSource:
 
 
 class StdinSource:
-    """Standard input: a sound file of any format that libsndfile reads, or raw 16 kHz mono s16le."""
+    """Standard input: a sound file of any format that libsndfile reads, or raw 16 kHz mono s16le.
+
+    Raw sound and 16-bit WAVE are heard as they come, as a recorder writes them; other files once they have ended.
+    """
 
     live = False
     end: WindowEnd = "end_of_file"
@@ -93,12 +99,15 @@ class StdinSource:
         head = self._head()
         if not head:
             raise UserError("standard input is empty; pipe a sound file or raw 16 kHz mono s16le into it")
+        blocks = self._raw(head)
         if head[:4] in (b"RIFF", b"fLaC", b"OggS", b"FORM", b"caff") or head[:3] == b"ID3":
-            import io
-
-            yield from FileSource(io.BytesIO(head + self._stream.read()), "-").frames(stopped)
-            return
-        for frame in cut(self._raw(head)):
+            pipe = Pipe(head, self._stream)
+            streamed = wave_blocks(pipe) if head[:4] == b"RIFF" else None
+            if streamed is None:
+                yield from FileSource(pipe.whole(), "-").frames(stopped)
+                return
+            blocks = streamed
+        for frame in cut(blocks):
             if stopped():
                 return
             yield frame
@@ -122,6 +131,52 @@ class StdinSource:
 
     def dropped(self) -> int:
         return 0
+
+
+class Pipe:
+    """A stream that cannot go back, read in whole pieces; what was read while a header was looked for is kept.
+
+    Args:
+        head: what was read of it already.
+    """
+
+    def __init__(self, head: bytes, stream: BinaryIO) -> None:
+        self._stream, self._kept, self._at = stream, head, 0
+        self.keeps = True
+
+    def read(self, size: int) -> bytes:
+        """As many bytes, or fewer at the end."""
+        while len(self._kept) - self._at < size and (more := self._stream.read(size - len(self._kept) + self._at)):
+            self._kept += more
+        found = self._kept[self._at : self._at + size]
+        self._at += len(found)
+        if not self.keeps:
+            self._kept, self._at = self._kept[self._at :], 0
+        return found
+
+    def whole(self) -> BinaryIO:
+        """All of it, from its first byte."""
+        return io.BytesIO(self._kept + self._stream.read())
+
+
+def wave_blocks(pipe: Pipe) -> Iterator[np.ndarray] | None:
+    """A 16-bit WAVE as blocks at 16 kHz, as they come; None if it is of another kind or does not say its length."""
+    try:
+        file = wave.open(cast(BinaryIO, pipe))  # noqa: SIM115 - it is read as long as it lasts
+    except (wave.Error, EOFError):
+        return None
+    if file.getsampwidth() != 2 or not file.getnframes():
+        return None
+    pipe.keeps = False
+    return resampled(_pieces(file), file.getframerate())
+
+
+def _pieces(file: wave.Wave_read) -> Iterator[np.ndarray]:
+    """Channel 0, some 30 ms at a time."""
+    channels = file.getnchannels()
+    while data := file.readframes(math.ceil(file.getframerate() * FRAME_SAMPLES / SAMPLE_RATE)):
+        whole = len(data) // (2 * channels) * 2 * channels
+        yield np.frombuffer(data[:whole], "<i2").reshape(-1, channels)[:, 0].astype(np.float32) / 32_768.0
 
 
 def open_sound(path: str | Path | BinaryIO, name: str) -> Any:

@@ -22,7 +22,7 @@ def run(manifest: str, profile: str, limit: int | None, as_json: bool) -> None:
     try:
         from salmonn_core.training.evaluate import chosen, measure_set
     except ModuleNotFoundError as error:
-        raise UserError(f"eval needs {error.name}; run: pip install 'listening-assistant[train]'") from error
+        raise UserError(f"eval needs {error.name}; run: pip install -e '.[train]' in its folder") from error
     settings = load(profile)
     clips = chosen(Path(manifest), limit, seed=0)
     core = load_core(settings.core)

@@ -251,6 +251,11 @@ def test_a_model_that_was_exported_learns_more_and_what_was_not_trained_stays(to
     assert {key.split(".")[0] for key in before} == {"beats", "bridge", "letters", "lora", "reader"}
     moved = {key for key in before if not before[key].float().allclose(after[key].float(), atol=1e-6)}
     assert moved == {key for key in before if key.startswith("lora.")}
+    made |= {"further": 1.5, "out": str(toys["folder"] / "further")}
+    beyond = read_weights(export(ExportConfig(**made)).parent)
+    for key in moved:
+        expected = before[key].float() + 1.5 * (after[key].float() - before[key].float())
+        assert beyond[key].float().allclose(expected, atol=0.02 * expected.abs().max().item())
 
 
 def test_only_the_tasks_to_learn_are_learned(toys, shipped):

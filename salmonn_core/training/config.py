@@ -153,6 +153,9 @@ class ExportConfig(Strict):
     blend: Place | None = Field(None, description="an earlier checkpoint; its bridge and reader are averaged in")
     letters: Place | None = Field(None, description="checkpoint of stage letters; without it none are read")
     base: Place | None = Field(None, description="the model that training began with: what was not trained stays")
+    further: float = Field(
+        1.0, ge=0, le=2, description="how far from the base the LoRA goes; 1 as far as it was trained"
+    )
     beats: Place | None = Field(None, description="trained BEATs checkpoint, where there is no base")
     stage: str
     out: Place
@@ -161,6 +164,8 @@ class ExportConfig(Strict):
     def _has_beats(self) -> ExportConfig:
         if (self.base is None) == (self.beats is None):
             raise ValueError("give either base or beats: where the BEATs encoder is from")
+        if self.further != 1.0 and self.base is None:
+            raise ValueError("further needs base: what it is measured from")
         return self
 
 

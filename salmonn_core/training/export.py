@@ -42,6 +42,14 @@ def _blended(trained: dict[str, Tensor], tokens: list[int], earlier: Path) -> di
     return {k: (before[k] + v) / 2 for k, v in shared.items()}
 
 
+def _further(trained: dict[str, Tensor], base: dict[str, Tensor], further: float) -> dict[str, Tensor]:
+    """The LoRA so many times as far from the base's as training took it: a run that was ended early goes on."""
+    lora = {key: value for key, value in trained.items() if key.startswith("lora.")}
+    if any(key not in base or base[key].shape != value.shape for key, value in lora.items()):
+        raise UserError("further: the base's LoRA is of another size than the checkpoint's")
+    return {key: torch.lerp(base[key], value, further) for key, value in lora.items()}
+
+
 def export(config: ExportConfig) -> Path:
     """Write the model folder and return its weight file."""
     done = learned(config.checkpoint)
@@ -50,6 +58,8 @@ def export(config: ExportConfig) -> Path:
         raise UserError(f"{config.checkpoint} has no LoRA: export a checkpoint of pretrain, instruct or activate")
     if config.blend is not None:
         trained |= _blended(trained, done.tokens, config.blend)
+    if config.base is not None and config.further != 1.0:
+        trained |= _further(trained, learned(config.base).weights, config.further)
     model, state = _others(config)
     state |= {k: v for k, v in trained.items() if k.startswith(("bridge.", "lora."))}
     state |= {READER + k: v for k, v in part(trained, "head.").items()}

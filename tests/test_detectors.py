@@ -35,5 +35,5 @@ def test_silero_takes_a_bell_for_no_voice():
 
 def test_a_detector_that_is_not_installed_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"listening-assistant\[silero\]"):
+    with pytest.raises(UserError, match="pip install silero-vad onnxruntime"):
         make_detector(HearingSettings(detector="silero"))

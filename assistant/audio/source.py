@@ -96,12 +96,12 @@ class StdinSource:
         self._stream = stream or open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[np.ndarray]:
-        head = self._head()
+        pipe = Pipe(self._stream)
+        head = pipe.peek(12)
         if not head:
             raise UserError("standard input is empty; pipe a sound file or raw 16 kHz mono s16le into it")
         blocks = self._raw(head)
         if head[:4] in (b"RIFF", b"fLaC", b"OggS", b"FORM", b"caff") or head[:3] == b"ID3":
-            pipe = Pipe(head, self._stream)
             streamed = wave_blocks(pipe) if head[:4] == b"RIFF" else None
             if streamed is None:
                 yield from FileSource(pipe.whole(), "-").frames(stopped)
@@ -111,13 +111,6 @@ class StdinSource:
             if stopped():
                 return
             yield frame
-
-    def _head(self) -> bytes:
-        """The first twelve bytes, or fewer if there are no more; a pipe may hand them over in pieces."""
-        head = b""
-        while len(head) < 12 and (more := self._stream.read(12 - len(head))):
-            head += more
-        return head
 
     def _raw(self, head: bytes) -> Iterator[np.ndarray]:
         rest = head
@@ -134,21 +127,21 @@ class StdinSource:
 
 
 class Pipe:
-    """A stream that cannot go back, read in whole pieces; what was read while a header was looked for is kept.
+    """A stream that cannot go back, read in whole pieces; what was read while a header was looked for is kept."""
 
-    Args:
-        head: what was read of it already.
-    """
-
-    def __init__(self, head: bytes, stream: BinaryIO) -> None:
-        self._stream, self._kept, self._at = stream, head, 0
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._kept, self._at = stream, b"", 0
         self.keeps = True
 
-    def read(self, size: int) -> bytes:
-        """As many bytes, or fewer at the end."""
+    def peek(self, size: int) -> bytes:
+        """The next bytes, or fewer if there are no more; the stream may hand them over in pieces."""
         while len(self._kept) - self._at < size and (more := self._stream.read(size - len(self._kept) + self._at)):
             self._kept += more
-        found = self._kept[self._at : self._at + size]
+        return self._kept[self._at : self._at + size]
+
+    def read(self, size: int) -> bytes:
+        """The same, and go on behind them."""
+        found = self.peek(size)
         self._at += len(found)
         if not self.keeps:
             self._kept, self._at = self._kept[self._at :], 0

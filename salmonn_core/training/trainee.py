@@ -231,15 +231,15 @@ class Trainee(nn.Module):
         places = [] if self.bridge.places is None else list(self.bridge.places.parameters())
         apart = {id(p) for p in places}
         heard = [p for p in (*self.bridge.parameters(), *self.head.parameters()) if id(p) not in apart]
-        groups: list[dict[str, Any]] = []
-        if config.lr_bridge:
-            groups.append({"params": [p for p in heard if p.requires_grad], "full_lr": config.lr_bridge})
-        if config.lr_bridge and places:
-            groups.append({"params": places, "full_lr": PLACES_RATE * config.lr_bridge, "weight_decay": 0.0})
-        if self.llm is not None:
-            lora = [p for p in self.llm.parameters() if p.requires_grad]
-            groups.append({"params": lora, "full_lr": config.lr_lora})
-        return groups
+        lora = [] if self.llm is None else list(self.llm.parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": heard, "full_lr": config.lr_bridge},
+            {"params": places, "full_lr": PLACES_RATE * config.lr_bridge, "weight_decay": 0.0},
+            {"params": lora, "full_lr": config.lr_lora},
+        ]
+        for group in groups:
+            group["params"] = [p for p in group["params"] if p.requires_grad]
+        return [group for group in groups if group["params"]]
 
     def said(self) -> dict[str, Any]:
         """What a checkpoint says of itself."""

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from salmonn_core.config import BeatsConfig
 from salmonn_core.fbank import MEL_BINS, beats_fbank
 
+HALVES = (torch.bfloat16, torch.float16)
+TOGETHER = 512  # positions whose windows are written out for a product: 100 MB in half precision
+
 
 def relative_position_bucket(distance: Tensor, num_buckets: int, max_distance: int) -> Tensor:
     """T5-style bidirectional buckets of key minus query; positive distances take the upper half.
@@ -132,8 +135,33 @@ class PositionConvolution(nn.Conv1d):
         """(batch, length, width) to the same; an even kernel gives one step too many, which is dropped."""
         norm = self.weight_v.norm(dim=(0, 1), keepdim=True)
         weight = self.weight_v * (self.weight_g / norm)
+        if x.is_cuda and x.dtype == weight.dtype and x.dtype in HALVES:
+            return F.gelu(torch.stack([self.product(clip, weight) for clip in x]))
         y = F.conv1d(x.transpose(1, 2), weight, self.bias, padding=self.padding[0], groups=self.groups)
         return F.gelu(y[..., : x.shape[1]]).transpose(1, 2)
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The convolution as a matrix product of its windows: cuDNN takes no tensor cores for groups this narrow.
+
+        On a CPU, and in float32, the convolution is the faster one.
+
+        Args:
+            x: (length, width).
+            weight: (width, width / groups, kernel), of the dtype of `x`. As it lies it is the groups' matrices.
+
+        Returns:
+            (length, width), before the activation.
+        """
+        (kernel,), (before,), length, width = self.kernel_size, self.padding, len(x), x.shape[1]
+        each = width // self.groups
+        windows = F.pad(x.T, (before, kernel - 1 - before)).unfold(1, kernel, 1)
+        windows = windows.unflatten(0, (self.groups, each)).transpose(1, 2)  # still a view: 128 times what x is
+        matrices = weight.view(self.groups, each, each * kernel).transpose(1, 2)
+        heard = [
+            torch.bmm(part.reshape(self.groups, -1, each * kernel), matrices) for part in windows.split(TOGETHER, dim=1)
+        ]
+        y = torch.cat(heard, dim=1).transpose(0, 1).reshape(length, width)
+        return y if self.bias is None else y + self.bias
 
 
 class BeatsStack(nn.Module):

@@ -10,7 +10,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from benchmarks.gpu import SIZES, random_model
 from salmonn_core.audio import fit_length
-from salmonn_core.beats import Beats
+from salmonn_core.beats import Beats, PositionConvolution
 from salmonn_core.bridge import Bridge
 from salmonn_core.config import SAMPLE_RATE, BeatsConfig, QFormerConfig
 from salmonn_core.graphs import Recorded
@@ -109,3 +109,20 @@ def test_a_module_whose_weights_moved_is_prepared_again() -> None:
     module.bfloat16()
     assert run(torch.ones(1, 3))[0].dtype == torch.bfloat16
     assert len(run._passes) == 1
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)], ids=["float32", "bfloat16"]
+)
+@pytest.mark.parametrize(("length", "kernel"), [(5, 128), (600, 128), (600, 7)], ids=["short", "in parts", "odd"])
+def test_positions_are_the_same_as_a_product_and_as_a_convolution(
+    length: int, kernel: int, dtype: torch.dtype, bound: float
+) -> None:
+    torch.manual_seed(0)
+    convolution = PositionConvolution(96, kernel, 4).to(dtype)
+    x = torch.randn(1, length, 96).to(dtype)
+    wanted = convolution(x)[0]
+    norm = convolution.weight_v.norm(dim=(0, 1), keepdim=True)
+    found = convolution.product(x[0], convolution.weight_v * (convolution.weight_g / norm))
+    torch.testing.assert_close(torch.nn.functional.gelu(found), wanted, atol=bound, rtol=0)

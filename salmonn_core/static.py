@@ -155,11 +155,11 @@ class StaticLlama(PeftLlm):
     def prefill(
         self, prompts: list[Tensor], lora_scale: float, prefixes: Sequence[PeftState | None] = ()
     ) -> tuple[PeftState, Tensor]:
+        for prefix in prefixes:
+            if prefix is not None:
+                self.settle(prefix)  # one that was only just read stands in the slot, and its own cache is empty
         rounded = ROUNDED * math.ceil(len(prompts[0]) / ROUNDED)
         if len(prompts) > 1 or rounded > LONGEST:
-            for prefix in prefixes:
-                if prefix is not None:
-                    self.settle(prefix)
             return super().prefill(prompts, lora_scale, prefixes)
         (prompt,), (prefix,) = prompts, prefixes or (None,)
         before = 0 if prefix is None else prefix.mask.shape[1]

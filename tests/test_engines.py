@@ -318,6 +318,17 @@ def test_a_state_cut_after_the_audio_answers_the_next_question_alike(engines, en
     assert alone(llm, other, prefix=heard) == alone(llm, torch.cat((audio, other)))
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("engine", ["peft", "int8", "static"])
+def test_a_prompt_may_follow_what_was_read_only_just_before(engines, engine):
+    llm = engines[engine]
+    first, rest = prompts(20, 9)
+    _, wanted = llm.prefill([torch.cat((first, rest))], 1.0)
+    begun, _ = llm.prefill([first], 1.0)
+    _, mine = llm.prefill([rest], 1.0, [begun])
+    assert torch.corrcoef(torch.stack((wanted[0], mine[0])))[0, 1] > 0.9999
+
+
 @pytest.mark.parametrize("engine", ["peft", "int8", "static"])
 def test_prompts_after_different_beginnings_are_read_together_and_say_what_each_says_alone(engines, engine):
     llm = engines[engine]

@@ -152,8 +152,8 @@ class PositionConvolution(nn.Conv1d):
         Returns:
             (length, width), before the activation.
         """
-        (kernel,), (before,), length, width = self.kernel_size, self.padding, len(x), x.shape[1]
-        each = width // self.groups
+        kernel, length, width = weight.shape[2], len(x), x.shape[1]
+        before, each = kernel // 2, width // self.groups
         windows = F.pad(x.T, (before, kernel - 1 - before)).unfold(1, kernel, 1)
         windows = windows.unflatten(0, (self.groups, each)).transpose(1, 2)  # still a view: 128 times what x is
         matrices = weight.view(self.groups, each, each * kernel).transpose(1, 2)

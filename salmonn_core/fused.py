@@ -1,4 +1,8 @@
-"""One decoding step of a plain Llama as a few kernels a layer (`salmonn_core.kernels`)."""
+"""A plain Llama's passes over one sequence as a few kernels a layer: a decoding step, and a prompt.
+
+A step is `salmonn_core.kernels` alone. A prompt's matrix products are cuBLAS's, and what stands between them is
+`salmonn_core.prompt_kernels`, where transformers and peft take some sixty kernels a layer.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from os import environ
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 ATTENTION = ("q_proj", "k_proj", "v_proj")
@@ -39,6 +44,8 @@ TILES = {  # of (rows, width), those of the published 7B and 13B, for which the 
 }
 HOPPER = (9, 0)  # the first whose programs can begin, and ask for their weights, before the kernel before has ended
 SEEN_BLOCK = 64  # positions of a program of attention
+ROWS = 32  # positions of a prompt that a program takes
+GATE_BLOCK = 1024  # of a position's inner values
 
 
 def can_fuse(llm: Any) -> bool:
@@ -59,25 +66,33 @@ def can_fuse(llm: Any) -> bool:
 class FusedLayer:
     """The matrices of one layer as the kernels read them.
 
-    Queries, keys, values and the LoRA's inner matrices stand in one matrix, which the layer's own modules share from
-    then on: nothing is kept twice.
+    Queries, keys, values and the LoRA's inner matrices stand in one matrix, gate and up in another, which the layer's
+    own modules share from then on: nothing is kept twice.
     """
 
     def __init__(self, layer: Any, rank: int) -> None:
         attention = layer.self_attn
         self.heads_in, self.after = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
-        self.out, self.gate = attention.o_proj.weight, layer.mlp.gate_proj.weight
-        self.up, self.down = layer.mlp.up_proj.weight, layer.mlp.down_proj.weight
+        self.out, self.down = attention.o_proj.weight, layer.mlp.down_proj.weight
+        gate_and_up = [layer.mlp.gate_proj, layer.mlp.up_proj]
+        self.both = _joined(gate_and_up)
+        self.gate, self.up = (module.weight for module in gate_and_up)
         projections = [getattr(attention, name) for name in ATTENTION]
         bases = [getattr(projection, "base_layer", projection) for projection in projections]
         inner, outer = zip(*(_lora(p, b.weight, rank) for p, b in zip(projections, bases, strict=True)), strict=True)
         self.lora = torch.cat(outer)
-        self.inward = torch.cat([*(base.weight.data for base in bases), *inner])
-        at = 0
-        for base in bases:
-            rows = len(base.weight)
-            base.weight.data = self.inward[at : at + rows]
-            at += rows
+        self.inward = _joined(bases, inner)
+
+
+def _joined(modules: Sequence[Any], more: Sequence[Tensor] = ()) -> Tensor:
+    """The modules' matrices in one, (rows, width), of which they have their own from then on; `more` behind them."""
+    whole = torch.cat([*(module.weight.data for module in modules), *more])
+    at = 0
+    for module in modules:
+        rows = len(module.weight)
+        module.weight.data = whole[at : at + rows]
+        at += rows
+    return whole
 
 
 def _lora(projection: Any, weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -90,7 +105,7 @@ def _lora(projection: Any, weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 class Fused:
-    """The step of one sequence, and what stands between its kernels."""
+    """The passes over one sequence, and what stands between their kernels."""
 
     def __init__(self, llm: Any) -> None:
         """Joins the model's matrices, which moves them: nothing may have been recorded over them before.
@@ -150,6 +165,72 @@ class Fused:
             self._product(self._inner, layer.down, x, added=True)
         self._product(x, self.head, self._logits, norm=self.last)
         return self._logits[None]
+
+    def read(
+        self,
+        prompt: Tensor,
+        at: Tensor,
+        last: Tensor,
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
+        strength: float,
+    ) -> Tensor:
+        """Append a prompt.
+
+        Args:
+            prompt: (positions, width) embeddings, those behind `last` padding.
+            at, last: (1,) the position of the first, and which is the last, on the device.
+            keys, values: of each layer (1, kv heads, room, head_dim), written from `at` on, padding too.
+            strength: what the LoRA's product is multiplied by.
+
+        Returns:
+            logits (1, vocabulary) float32 after the last, overwritten by the next pass.
+        """
+        x, shape = prompt.clone(), prompt.shape[1:]
+        for layer, k, v in zip(self.layers, keys, values, strict=True):
+            projected = F.linear(F.rms_norm(x, shape, layer.heads_in, self.eps), layer.inward)
+            x.addmm_(self._hear(projected, layer.lora, at, k, v, strength), layer.out.T)
+            both = F.linear(F.rms_norm(x, shape, layer.after, self.eps), layer.both)
+            x.addmm_(self._gated(both), layer.down.T)
+        self._product(x.index_select(0, last)[0], self.head, self._logits, norm=self.last)
+        return self._logits[None]
+
+    def _hear(
+        self, projected: Tensor, lora: Tensor, at: Tensor, keys: Tensor, values: Tensor, strength: float
+    ) -> Tensor:
+        """Attention of a prompt, its keys and values put in their place: (positions, heads x head_dim)."""
+        from salmonn_core.prompt_kernels import attend_many, place_many
+
+        count, room, parts = len(projected), keys.shape[2], -(-len(projected) // ROWS)
+        query = projected.new_empty(self.heads, count, self.dim)
+        heard = projected.new_empty(count, self.heads * self.dim)
+        place_many[(self.heads + 2 * self.groups, parts)](
+            *(projected, lora, self.cosine, self.sine, at, query, keys, values),
+            *(strength, count, room, len(self.cosine)),
+            HEADS=self.heads,
+            GROUPS=self.groups,
+            HALF=self.dim // 2,
+            RANK=self.rank,
+            ROWS=ROWS,
+        )
+        attend_many[(self.heads, parts)](
+            *(query, keys, values, at, heard, self.dim**-0.5, count, room),
+            HEADS=self.heads,
+            SHARED=self.heads // self.groups,
+            DIM=self.dim,
+            ROWS=ROWS,
+            BLOCK=SEEN_BLOCK,
+        )
+        return heard
+
+    def _gated(self, both: Tensor) -> Tensor:
+        """silu of each row's first half times its second: (positions, inner)."""
+        from salmonn_core.prompt_kernels import gate_many
+
+        count, inner = len(both), both.shape[1] // 2
+        out = both.new_empty(count, inner)
+        gate_many[(count, -(-inner // GATE_BLOCK))](both, out, inner, BLOCK=GATE_BLOCK)
+        return out
 
     def _attend(self, at: Tensor, keys: Tensor, values: Tensor, room: int) -> None:
         from salmonn_core.kernels import attend

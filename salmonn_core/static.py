@@ -280,9 +280,12 @@ class StaticLlama(PeftLlm):
     def _unrecorded(self, length: int, lora_scale: float) -> Callable[[], Tensor]:
         assert self._slot is not None
         slot, fused = self._slot, self._fused
-        if length == 1 and fused is not None:
-            strength = self._trained_scale * lora_scale
+        strength = self._trained_scale * lora_scale
+        if fused is not None and length == 1:
             return lambda: fused.step(slot.token, slot.at, slot.keys, slot.values, strength)
+        if fused is not None:
+            prompt = slot.prompt(length)
+            return lambda: fused.read(prompt, slot.at, slot.last, slot.keys, slot.values, strength)
 
         def run() -> Tensor:
             self.set_lora_scale(lora_scale)

@@ -14,6 +14,7 @@ from salmonn_core.config import LoraConfig
 from salmonn_core.fused import Fused, Tile, can_fuse
 from salmonn_core.llm import PeftLlm
 from salmonn_core.loading import with_lora
+from salmonn_core.static import StaticLlama
 from tests.conftest import ROOT
 
 SIZES = {"hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -62,6 +63,52 @@ def test_the_kernels_give_the_logits_of_the_model(monkeypatch, groups, targets, 
         torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=0)
 
 
+@triton
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("groups", "targets", "before", "count", "scale"),
+    [(1, ("k_proj",), 0, 9, 0.5), (2, ("q_proj", "v_proj"), 0, 64, 0.0), (4, ("q_proj", "v_proj"), 70, 43, 1.0)],
+    ids=["shorter than a program", "as long as two", "behind others"],
+)
+def test_a_prompt_leaves_the_logits_and_the_cache_of_the_model(monkeypatch, groups, targets, before, count, scale):
+    monkeypatch.setattr("salmonn_core.fused.TILE", Tile(32, 64, 4))
+    model = llama(targets, num_key_value_heads=groups)
+    reference = PeftLlm(model, 2.0)
+    head, prompt = torch.randn(before, 96), torch.randn(count, 96)
+    prefix = reference.prefill([head], scale)[0] if before else None
+    keys, values = buffers(model)
+    for index in range(2 if before else 0):
+        layer = prefix.cache.layers[index]
+        keys[index][:, :, :before], values[index][:, :, :before] = layer.keys, layer.values
+    state, wanted = reference.prefill([prompt], scale, [prefix])
+    padded = torch.cat((prompt, torch.randn(7, 96)))
+    given = padded, torch.tensor([before]), torch.tensor([count - 1])
+    logits = Fused(model.get_base_model()).read(*given, keys, values, 2.0 * scale)
+    torch.testing.assert_close(logits, wanted, atol=2e-5, rtol=0)
+    for layer, k, v in zip(state.cache.layers, keys, values, strict=True):
+        end = before + count
+        torch.testing.assert_close((k[:, :, :end], v[:, :, :end]), (layer.keys, layer.values), atol=1e-5, rtol=0)
+    assert torch.equal(padded[:count], prompt)
+
+
+@triton
+@torch.inference_mode()
+def test_an_engine_of_kernels_answers_as_the_model_does(monkeypatch):
+    monkeypatch.setattr("salmonn_core.fused.TILE", Tile(32, 64, 4))
+    model = llama()
+    engine, reference = StaticLlama(model, 2.0), PeftLlm(model, 2.0)
+    engine._fused = Fused(model.get_base_model())
+    head, prompt = torch.randn(5, 96), torch.randn(40, 96)
+    for scale in (1.0, 0.5):
+        found = []
+        for llm in (engine, reference):
+            prefix, first = llm.prefill([head], scale)
+            state, second = llm.prefill([prompt], scale, [prefix])
+            third = llm.step(state, torch.tensor([7]), scale)[1]
+            found.append(torch.cat((first, second, third)))
+        torch.testing.assert_close(*found, atol=2e-5, rtol=0)
+
+
 @torch.inference_mode()
 def test_a_model_whose_matrices_were_joined_says_what_it_said():
     model = llama()
@@ -100,19 +147,25 @@ from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from salmonn_core.kernels import attend, place, product
+from salmonn_core.prompt_kernels import attend_many, gate_many, place_many
 
-TYPES = {"rows": "i32", "room": "i32", "finished": "*i32", "position": "*i64"}
+TYPES = {"finished": "*i32", "position": "*i64"} | dict.fromkeys(("rows", "room", "count", "longest", "inner"), "i32")
 TYPES |= dict.fromkeys(("eps", "strength", "scale"), "fp32")
 TYPES |= dict.fromkeys(("projected", "cosine", "sine", "totals", "bests", "weights"), "*fp32")
 SIZES = {"WIDTH": 4096, "NORM": True, "GATED": True, "ADDED": True, "ROWS": 4, "UNROLL": 2}
 SIZES |= {"HEADS": 32, "GROUPS": 32, "HALF": 64, "RANK": 16}
 SIZES |= {"ROOM": 512, "SHARED": 1, "DIM": 128, "BLOCK": 64, "CHUNKS": 8, "EARLY": True}
-for kernel in (product, place, attend):
-    names = [each.name for each in kernel.params]
-    signature = {name: "constexpr" if name in SIZES else TYPES.get(name, "*bf16") for name in names}
-    source = ASTSource(kernel, signature, {name: SIZES[name] for name in names if name in SIZES})
-    code = compile(source, target=GPUTarget("cuda", 90, 32), options={"launch_pdl": True}).asm["ptx"]
-    print(kernel.__name__, code.count("griddepcontrol.wait"), code.count("atom.global.gpu.acq_rel"))
+LATER = {"ROWS": 32, "BLOCK": 64}
+for kernel, changed in ((product, {}), (place, {}), (attend, {}), (place_many, LATER), (attend_many, LATER),
+                        (gate_many, {"BLOCK": 1024})):
+    names, sizes = [each.name for each in kernel.params], SIZES | changed
+    types = TYPES | ({"projected": "*bf16"} if changed else {})
+    signature = {name: "constexpr" if name in sizes else types.get(name, "*bf16") for name in names}
+    source = ASTSource(kernel, signature, {name: sizes[name] for name in names if name in sizes})
+    options = {} if changed else {"launch_pdl": True}
+    code = compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+    found = (code.count(each) for each in ("griddepcontrol.wait", "atom.global.gpu.acq_rel", "mma.sync"))
+    print(kernel.__name__, *(int(bool(count)) for count in found))
 """
 
 
@@ -122,4 +175,7 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here(tmp_path):
     program.write_text(COMPILED)
     here = {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     ran = subprocess.run([sys.executable, program], capture_output=True, text=True, env=os.environ | here)
-    assert ran.stdout.splitlines() == ["product 1 0", "place 1 0", "attend 1 1"], ran.stderr
+    assert ran.stdout.splitlines() == [
+        *("product 1 0 0", "place 1 0 0", "attend 1 1 0"),
+        *("place_many 0 0 1", "attend_many 0 0 1", "gate_many 0 0 0"),
+    ], ran.stderr

@@ -1,4 +1,4 @@
-"""Work on the GPU that goes on while its caller, in Python, chooses the next token."""
+"""Work on the GPU beside its caller's: the next token's while Python chooses it, BEATs' while Whisper's goes on."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ class Begun:
 
 
 class Aside:
-    """A stream beside the caller's; on a CPU work is done where it is given."""
+    """A stream beside the caller's; on a CPU, where `stream` is None, work is done where it is given."""
 
     def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._host = torch.zeros(1, dtype=torch.long, pin_memory=self._stream is not None)
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._host = torch.zeros(1, dtype=torch.long, pin_memory=self.stream is not None)
 
     @property
     def _caller(self) -> torch.cuda.Stream:
-        assert self._stream is not None
-        return torch.cuda.current_stream(self._stream.device)
+        assert self.stream is not None
+        return torch.cuda.current_stream(self.stream.device)
 
     @contextmanager
     def here(self) -> Iterator[None]:
         """Launch on this stream."""
-        with torch.cuda.stream(self._stream):  # None changes nothing
+        with torch.cuda.stream(self.stream):  # None changes nothing
             yield
 
     def follow(self) -> None:
         """What is launched here from now on comes after what the caller has launched."""
-        if self._stream is not None:
-            self._stream.wait_stream(self._caller)
+        if self.stream is not None:
+            self.stream.wait_stream(self._caller)
 
     def mark(self) -> torch.cuda.Event | None:
         """What has been launched here so far."""
-        return None if self._stream is None else self._stream.record_event()
+        return None if self.stream is None else self.stream.record_event()
 
     def hand_over(self, done: torch.cuda.Event | None, result: Tensor) -> Tensor:
         """What was made here, for the caller to go on with once it is done, and not before."""
@@ -80,10 +80,10 @@ class Aside:
 
     def wait(self) -> None:
         """What the caller launches from now on comes after all that was launched here."""
-        if self._stream is not None:
-            self._caller.wait_stream(self._stream)
+        if self.stream is not None:
+            self._caller.wait_stream(self.stream)
 
     def finish(self) -> None:
         """Return when all that was launched here is done: what it uses may then be freed."""
-        if self._stream is not None:
-            self._stream.synchronize()
+        if self.stream is not None:
+            self.stream.synchronize()

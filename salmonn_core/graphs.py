@@ -14,8 +14,15 @@ Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 
-def recorded(run: Callable[[], Result], device: torch.device) -> Callable[[], Result]:
-    """A pass as a CUDA graph, whose result is overwritten by the next call; on a CPU the pass itself."""
+def recorded(
+    run: Callable[[], Result], device: torch.device, stream: torch.cuda.Stream | None = None
+) -> Callable[[], Result]:
+    """A pass as a CUDA graph, whose result is overwritten by the next call; on a CPU the pass itself.
+
+    Args:
+        stream: what it is recorded on, for one that will run beside others: cuBLAS has a workspace for each stream
+            that is recorded on, and all that name none have one stream.
+    """
     if device.type != "cuda":
         return run
     side = torch.cuda.Stream()
@@ -25,7 +32,7 @@ def recorded(run: Callable[[], Result], device: torch.device) -> Callable[[], Re
             run()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=stream):
         result = run()
 
     def replay() -> Result:
@@ -55,9 +62,21 @@ class Kept(OrderedDict[Key, Result]):
 class Recorded:
     """A function of tensors that is recorded once for each of the shapes it is given; on a CPU it is just called."""
 
-    def __init__(self, run: Callable[..., tuple[Tensor, ...]], module: nn.Module, kept: int = 1) -> None:
-        """Args: module: whose weights it reads, where they stand when it is recorded; kept: how many shapes."""
-        self._run, self._module = run, module
+    def __init__(
+        self,
+        run: Callable[..., tuple[Tensor, ...]],
+        module: nn.Module,
+        kept: int = 1,
+        stream: torch.cuda.Stream | None = None,
+    ) -> None:
+        """What is recorded reads the weights where they stand then.
+
+        Args:
+            module: whose weights it reads.
+            kept: how many shapes.
+            stream: as in `recorded`.
+        """
+        self._run, self._module, self._stream = run, module, stream
         self._passes: Kept[tuple[object, ...], Callable[..., tuple[Tensor, ...]]] = Kept(kept)
 
     def __call__(self, *given: Tensor) -> tuple[Tensor, ...]:
@@ -68,7 +87,7 @@ class Recorded:
 
     def _prepared(self, given: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, ...]]:
         places = [value.clone() for value in given]
-        again = recorded(lambda: self._run(*places), places[0].device)
+        again = recorded(lambda: self._run(*places), places[0].device, self._stream)
 
         def passed(*values: Tensor) -> tuple[Tensor, ...]:
             for place, value in zip(places, values, strict=True):

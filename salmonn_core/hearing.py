@@ -1,7 +1,8 @@
 """A single clip under 30 s of padding through encoders and bridge, in passes that are recorded once on a GPU.
 
 Whisper and the bridge always get the same shapes. What BEATs gets is rounded up, behind a mask that keeps what is the
-clip's as if nothing followed it.
+clip's as if nothing followed it. BEATs, whose matrices are too small to fill a GPU, runs beside Whisper; and nothing
+here waits for the GPU, so that the prompt that follows is launched while it still hears.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from salmonn_core.ahead import Aside
 from salmonn_core.beats import Beats
 from salmonn_core.bridge import Bridge, Heard
 from salmonn_core.fbank import beats_fbank
 from salmonn_core.graphs import Recorded
-from salmonn_core.whisper import encode_whisper, log_mel
+from salmonn_core.whisper import encode_whisper, log_mel_there
 
 ROUNDED = 512  # fbank frames, 5 s: a clip of any length is one of six
 
@@ -28,8 +30,12 @@ class Hearing:
 
     def __init__(self, whisper: WhisperEncoder, beats: Beats, bridge: Bridge) -> None:
         self._bins, self._beats, self._bridge = whisper.config.num_mel_bins, beats, bridge
-        self._speech = Recorded(lambda mel: tuple(encode_whisper(whisper, [mel])), whisper)
-        self._audio = Recorded(lambda fbank, tokens: (beats.forward_rounded(fbank, tokens)[0],), beats, kept=6)
+        # Two streams taken one after the other are two, and so are the workspaces of what is recorded on them.
+        whispers, self._aside = Aside(self.device), Aside(self.device)
+        self._speech = Recorded(lambda mel: tuple(encode_whisper(whisper, [mel])), whisper, stream=whispers.stream)
+        self._audio = Recorded(
+            lambda fbank, tokens: (beats.forward_rounded(fbank, tokens)[0],), beats, kept=6, stream=self._aside.stream
+        )
         self._heard = Recorded(lambda joined: tuple(bridge.hear_joined([joined])[0]), bridge)
 
     @property
@@ -38,8 +44,12 @@ class Hearing:
 
     def hear(self, wave: np.ndarray) -> tuple[Tensor, Heard]:
         """A clip of at least 1 s, (samples,), as Whisper's states, (1500, d_model), and what the bridge makes of it."""
-        audio = self.audio(torch.from_numpy(wave).to(self.device))  # first: it runs while the host prepares the other
-        speech = self.speech(log_mel(wave, self._bins, True, str(self.device)).to(self.device))
+        samples = torch.from_numpy(wave).to(self.device)  # outlives what reads it aside: see the wait below
+        self._aside.follow()
+        speech = self.speech(log_mel_there(samples, self._bins))  # first, since it takes longer
+        with self._aside.here():
+            audio = self.audio(samples)
+        audio = self._aside.hand_over(self._aside.mark(), audio)
         return speech, self.heard(speech, audio)
 
     def speech(self, mel: Tensor) -> Tensor:
@@ -52,7 +62,7 @@ class Hearing:
         frames = fbank.shape[1]
         count = self._beats.tokens(frames)
         fbank = F.pad(fbank, (0, 0, 0, ROUNDED * math.ceil(frames / ROUNDED) - frames))
-        return self._audio(fbank, torch.tensor([[count]], device=fbank.device))[0][:count]
+        return self._audio(fbank, torch.full((1, 1), count, device=fbank.device))[0][:count]
 
     def heard(self, speech: Tensor, audio: Tensor) -> Heard:
         return Heard(*self._heard(self._bridge.join(speech, audio)))

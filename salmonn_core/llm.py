@@ -119,7 +119,8 @@ class PeftLlm:
         return cast(torch.dtype, self._table.weight.dtype)
 
     def embed(self, ids: Tensor) -> Tensor:
-        return cast(Tensor, self._table(ids.to(self.device)))
+        # Not waited for, since what the device is still at is not needed to launch what follows.
+        return cast(Tensor, self._table(ids.to(self.device, non_blocking=True)))
 
     def pick(self, state: PeftState, rows: list[int]) -> PeftState:
         state.cache.batch_select_indices(torch.tensor(rows, device=self.device))

@@ -58,6 +58,32 @@ def log_mel(wave: np.ndarray | list[np.ndarray], mel_bins: int, pad_to_30s: bool
     return cast(Tensor, features.input_features)
 
 
+def log_mel_there(wave: Tensor, mel_bins: int) -> Tensor:
+    """As `log_mel` of a clip padded to 30 s, but left where the clip is, so that nothing waits for its device.
+
+    Args:
+        wave: (samples,) float32.
+
+    Returns:
+        (1, mel_bins, 3000) float32.
+    """
+    extract = _extractor(mel_bins)
+    window, banks = _mel_constants(mel_bins, wave.device)
+    padded = F.pad(wave, (0, extract.n_samples - len(wave)))[None]
+    spectrum = torch.stft(padded, extract.n_fft, extract.hop_length, window=window, return_complex=True)
+    power = (spectrum[..., :-1].abs() ** 2).contiguous()
+    logs = (banks @ power).clamp_min(1e-10).log10()
+    return (torch.maximum(logs, logs.amax() - 8.0) + 4.0) / 4.0
+
+
+@lru_cache(maxsize=4)
+def _mel_constants(mel_bins: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The Hann window (400,) and the triangular banks (mel_bins, 201), float32."""
+    extract = _extractor(mel_bins)
+    banks = torch.from_numpy(extract.mel_filters).to(device, torch.float32)
+    return torch.hann_window(extract.n_fft, device=device), banks.T
+
+
 def encode_whisper(encoder: WhisperEncoder, mels: Sequence[Tensor]) -> list[Tensor]:
     """Encoder states of log-mels of any lengths up to 30 s.
 
@@ -90,7 +116,9 @@ def _frames(encoder: WhisperEncoder, mel: Tensor) -> Tensor:
 def _attend(attention: Any, x: Tensor, counts: list[int]) -> Tensor:
     """Self-attention of clips that lie one after the other, (rows, d_model)."""
     heads, head_dim = attention.num_heads, attention.head_dim
-    projected = (attention.q_proj(x) * attention.scaling, attention.k_proj(x), attention.v_proj(x))
+    projected = (attention.q_proj(x), attention.k_proj(x), attention.v_proj(x))
     parts = zip(*(y.view(len(x), heads, head_dim).transpose(0, 1).split(counts, dim=1) for y in projected), strict=True)
-    heard = [F.scaled_dot_product_attention(q[None], k[None], v[None], scale=1.0)[0] for q, k, v in parts]
-    return cast(Tensor, attention.out_proj(torch.cat(heard, dim=1).transpose(0, 1).reshape(len(x), -1)))
+    scale = attention.scaling
+    heard = [F.scaled_dot_product_attention(q[None], k[None], v[None], scale=scale)[0] for q, k, v in parts]
+    joined = heard[0] if len(heard) == 1 else torch.cat(heard, dim=1)  # one alone would be copied
+    return cast(Tensor, attention.out_proj(joined.transpose(0, 1).reshape(len(x), -1)))

@@ -16,7 +16,7 @@ from salmonn_core.config import SAMPLE_RATE, BeatsConfig, QFormerConfig
 from salmonn_core.graphs import Recorded
 from salmonn_core.hearing import Hearing
 from salmonn_core.model import Salmonn
-from salmonn_core.whisper import encode_whisper, log_mel
+from salmonn_core.whisper import encode_whisper, log_mel, log_mel_there
 
 BEATS = BeatsConfig(
     embed_dim=32, encoder_layers=3, encoder_embed_dim=64, encoder_ffn_embed_dim=128, encoder_attention_heads=4
@@ -126,3 +126,9 @@ def test_positions_are_the_same_as_a_product_and_as_a_convolution(
     norm = convolution.weight_v.norm(dim=(0, 1), keepdim=True)
     found = convolution.product(x[0], convolution.weight_v * (convolution.weight_g / norm))
     torch.testing.assert_close(torch.nn.functional.gelu(found), wanted, atol=bound, rtol=0)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 10.0, 30.0])
+def test_a_log_mel_that_is_left_on_its_device_is_the_same(seconds: float) -> None:
+    wave = clip(seconds)
+    torch.testing.assert_close(log_mel_there(torch.from_numpy(wave), 80), log_mel(wave, 80, True), atol=1e-6, rtol=0)

@@ -41,7 +41,7 @@ class Slot:
     """Buffers of one sequence and the passes over them.
 
     Attributes:
-        keys, values: for each layer (1, kv heads, room, head_dim).
+        keys, values: for each layer (1, kv heads, room, head_dim), all of which are `cells`.
         token: (1,) the id to append.
         at: (1,) its position, or that of a prompt's first embedding.
         last: (1,) which embedding of a prompt is its last, so that those behind it are padding.
@@ -52,9 +52,8 @@ class Slot:
         self._llm, self.room = llm, room
         config, weight = llm.config, llm.get_input_embeddings().weight
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        shape = (1, config.num_key_value_heads, room, head_dim)
-        self.keys = [weight.new_zeros(shape) for _ in llm.model.layers]
-        self.values = [weight.new_zeros(shape) for _ in llm.model.layers]
+        self.cells = weight.new_zeros(2, len(llm.model.layers), 1, config.num_key_value_heads, room, head_dim)
+        self.keys, self.values = (list(each) for each in self.cells)
         self.token, self.at, self.last = (torch.zeros(1, dtype=torch.long, device=weight.device) for _ in range(3))
         self._places = torch.arange(room, device=weight.device)
         self._head_dim = head_dim
@@ -221,8 +220,10 @@ class StaticLlama(PeftLlm):
         if state is not self._owner() or self._slot is None:
             return None
         cache = DynamicCache(config=self.model.config)
-        for index, (keys, values) in enumerate(zip(self._slot.keys, self._slot.values, strict=True)):
-            cache.update(keys[:, :, :positions].clone(), values[:, :, :positions].clone(), index)
+        part = self._slot.cells[..., :positions, :].clone()  # at once: a prompt's first token waits for it
+        for layer, keys, values in zip(cache.layers, *part, strict=True):
+            layer.update(keys[:, :, :0], values[:, :, :0])
+            layer.keys, layer.values = keys, values  # which `update` would copy once more
         return PeftState(cache, self._ones(positions))
 
     def _ones(self, positions: int) -> Tensor:

@@ -2,8 +2,8 @@
 
 A token of a large LLM costs what its weights cost to read; launching a thousand kernels from Python costs more, for
 a token and for a prompt. So one sequence's keys and values stand in buffers that never move, and passes over them
-are captured as CUDA graphs: one for a token, by the kernels of `salmonn_core.fused` where they can, and one for
-each rounded length of a prompt. Batches and long prompts go through `PeftLlm` as they are.
+are captured as CUDA graphs: one for a token and one for each rounded length of a prompt, by the kernels of
+`salmonn_core.fused` where they can. Batches and long prompts go through `PeftLlm` as they are.
 
 Nor does the GPU wait for Python to choose a token: after a step the next one is launched at once, for the token that
 greedy decoding takes. Where another one is taken, its step is done over that.

@@ -61,8 +61,9 @@ def test_a_model_that_says_anything_scores_nothing(manifest):
     assert {score.value for score in found.values()} == {0.0}
 
 
-def test_numbers_and_contractions_are_no_errors():
+def test_numbers_contractions_and_british_spellings_are_no_errors():
     assert word_errors("it's twenty two", "It is 22.") == (0, 3)
+    assert word_errors("the neighborhood theaters", "The neighbourhood theatres") == (0, 3)
     assert word_errors("a black cat", "a black dog") == (1, 3)
 
 

@@ -18,7 +18,7 @@ from salmonn_core.training.config import EvaluateConfig, files_of
 from salmonn_core.training.corpus import Clip, load_clips
 from salmonn_core.training.manifests import check_audio, read_clip
 from salmonn_core.training.measure import MEASURES, Ask, Judged, Question, asked_aloud, judge, scores, short
-from salmonn_core.training.metrics import Score, normalizer, ratio, word_errors
+from salmonn_core.training.metrics import Score, ratio, word_errors
 from salmonn_core.training.peer import check_peer
 
 Answers = list[dict[str, str]]
@@ -130,12 +130,11 @@ def evaluate(config: EvaluateConfig) -> str:
     if config.peer:
         table += [score for name, clips in sets.items() for score in peers(name, clips, model, config.seed)]
     config.out.mkdir(parents=True, exist_ok=True)
-    text = markdown(table) + f"\nWER after normalisation: {normalizer()[1]}.\n"
+    text = markdown(table) + "\nWER after Whisper's English normalisation.\n"
     (config.out / "table.md").write_text(text)
     result = {
         "model": config.model,
         "seconds": round(time.monotonic() - begun),
-        "normaliser": normalizer()[1],
         "table": [asdict(score) for score in table],
         "answers": answers,
     }

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import jiwer
 import numpy as np
-from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+from whisper_normalizer.english import EnglishTextNormalizer
 
 from salmonn_core.training.texts import plain
 
@@ -41,16 +39,9 @@ class Score:
 
 
 @cache
-def normalizer(whisper: Path | None = None) -> tuple[EnglishTextNormalizer, str]:
-    """Whisper's English text normaliser, and which one it is.
-
-    Its table of British spellings comes with some copies of the model (`normalizer.json`); without it
-    "colour" and "color" differ, and everything else is the same.
-    """
-    table = whisper / "normalizer.json" if whisper else None
-    if table and table.exists():
-        return EnglishTextNormalizer(json.loads(table.read_text())), "whisper English"
-    return EnglishTextNormalizer({}), "whisper English without its table of British spellings"
+def _normalizer() -> EnglishTextNormalizer:
+    """Whisper's own, with its table of British spellings, which transformers' copy of it leaves out."""
+    return EnglishTextNormalizer()
 
 
 def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int) -> tuple[float, float, float]:
@@ -64,10 +55,9 @@ def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int) -> tuple[f
     return float(part.sum() / whole.sum()), float(low), float(high)
 
 
-def word_errors(said: str, heard: str, whisper: Path | None = None) -> tuple[int, int]:
-    """(errors, words said) of one clip after normalisation."""
-    normal, _ = normalizer(whisper)
-    said, heard = normal(said), normal(heard)
+def word_errors(said: str, heard: str) -> tuple[int, int]:
+    """(errors, words said) of one clip after Whisper's English normalisation."""
+    said, heard = _normalizer()(said), _normalizer()(heard)
     if not said:
         return len(heard.split()), 0
     found = jiwer.process_words(said, heard)

@@ -17,7 +17,7 @@ WORDS_HERE = "<WordsHere>"  # in a pattern: any run of the words that are spoken
 LONGEST_RUN = 8
 # Of a transcript: nobody says more tokens, and the weight of the reading that was best on recorded speech.
 TOKENS, TOKENS_PER_S = 8, 6
-READING_WEIGHT = 0.7
+READING_WEIGHT = 0.76
 
 # Several wordings of each official task name, so that no single one has to be met exactly.
 INSTRUCTIONS: dict[str, tuple[str, ...]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from assistant.audio.background import SILENCE_DBFS, level_dbfs
@@ -51,9 +51,7 @@ def rows(
 
     A skill that asks on gives a file more than one row. The rows come in the order of the files.
     """
-    jobs = [
-        partial(_answered, path, number, turns.profile, skill, prompt, keep) for number, path in enumerate(files, 1)
-    ]
+    jobs = [_Job(path, number, turns.profile, skill, prompt, keep) for number, path in enumerate(files, 1)]
     if keep is not None or len(files) == 1 or not isinstance(turns.core, ManyCore):
         # The history hears one session after the other.
         for job in jobs:
@@ -66,27 +64,28 @@ def rows(
         host.close()
 
 
-def _answered(
-    path: str,
-    number: int,
-    profile: Profile,
-    skill: Skill | None,
-    prompt: str | None,
-    keep: HistoryWriter | None,
-    core: Core,
-    host: PluginHost,
-) -> list[dict[str, Any]]:
-    """The rows of one file; none if it cannot be heard."""
-    host.start_over()
-    turns = Turns(core, host, profile)
-    try:
-        window = window_of(path, number)
-    except UserError as error:
-        complain(str(error))
-        return []
-    if keep:
-        announce(window, turns, keep)
-    return _rows(path, turns.answer(window, skill, prompt), keep)
+@dataclass(frozen=True)
+class _Job:
+    """A file and what is asked about it; called, the rows of its answers, none if it cannot be heard."""
+
+    path: str
+    number: int
+    profile: Profile
+    skill: Skill | None
+    prompt: str | None
+    keep: HistoryWriter | None
+
+    def __call__(self, core: Core, host: PluginHost) -> list[dict[str, Any]]:
+        host.start_over()
+        turns = Turns(core, host, self.profile)
+        try:
+            window = window_of(self.path, self.number)
+        except UserError as error:
+            complain(str(error))
+            return []
+        if self.keep:
+            announce(window, turns, self.keep)
+        return _rows(self.path, turns.answer(window, self.skill, self.prompt), self.keep)
 
 
 def _rows(path: str, events: Iterator[Event], keep: HistoryWriter | None) -> list[dict[str, Any]]:

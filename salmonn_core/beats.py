@@ -18,7 +18,7 @@ from salmonn_core.config import BeatsConfig
 from salmonn_core.fbank import MEL_BINS, beats_fbank
 
 HALVES = (torch.bfloat16, torch.float16)
-TOGETHER = 512  # positions whose windows are written out for a product: 100 MB in half precision
+AT_ONCE = 512  # positions whose windows are written out for a product: 100 MB in half precision
 
 
 def relative_position_bucket(distance: Tensor, num_buckets: int, max_distance: int) -> Tensor:
@@ -158,7 +158,7 @@ class PositionConvolution(nn.Conv1d):
         windows = windows.unflatten(0, (self.groups, each)).transpose(1, 2)  # still a view: 128 times what x is
         matrices = weight.view(self.groups, each, each * kernel).transpose(1, 2)
         heard = [
-            torch.bmm(part.reshape(self.groups, -1, each * kernel), matrices) for part in windows.split(TOGETHER, dim=1)
+            torch.bmm(part.reshape(self.groups, -1, each * kernel), matrices) for part in windows.split(AT_ONCE, dim=1)
         ]
         y = torch.cat(heard, dim=1).transpose(0, 1).reshape(length, width)
         return y if self.bias is None else y + self.bias

@@ -46,6 +46,7 @@ HOPPER = (9, 0)  # the first whose programs can begin, and ask for their weights
 SEEN_BLOCK = 64  # positions of a program of attention
 ROWS = 32  # positions of a prompt that a program takes
 GATE_BLOCK = 1024  # of a position's inner values
+LEAST_DOT = 16  # of what Triton's product of two blocks sums over; a LoRA of a lower rank is padded
 
 
 def can_fuse(llm: Any) -> bool:
@@ -59,8 +60,9 @@ def can_fuse(llm: Any) -> bool:
     layer = llm.model.layers[0]
     others = (layer.self_attn.o_proj, layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj, llm.lm_head)
     dim = layer.self_attn.head_dim
-    plain = all(type(module) is nn.Linear for module in others)
-    return plain and others[0].weight.dtype in (torch.bfloat16, torch.float16) and dim & (dim - 1) == 0
+    plain = all(type(module) is nn.Linear and module.bias is None for module in others)
+    halves = others[0].weight.dtype in (torch.bfloat16, torch.float16)
+    return plain and halves and dim >= LEAST_DOT and dim & (dim - 1) == 0
 
 
 class FusedLayer:
@@ -115,7 +117,7 @@ class Fused:
         """
         model, config = llm.model, llm.config
         lora = [p for name in ATTENTION if hasattr(p := getattr(model.layers[0].self_attn, name), "lora_A")]
-        rank = max([16, *(1 << (p.r["default"] - 1).bit_length() for p in lora)])
+        rank = max([LEAST_DOT, *(1 << (p.r["default"] - 1).bit_length() for p in lora)])
         self.layers = [FusedLayer(layer, rank) for layer in model.layers]
         self.rank, self.eps = rank, config.rms_norm_eps
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads

@@ -1,8 +1,8 @@
 """A single clip under 30 s of padding through encoders and bridge, in passes that are recorded once on a GPU.
 
 Whisper and the bridge always get the same shapes. What BEATs gets is rounded up, behind a mask that keeps what is the
-clip's as if nothing followed it. BEATs, whose matrices are too small to fill a GPU, runs beside Whisper; and nothing
-here waits for the GPU, so that the prompt that follows is launched while it still hears.
+clip's as if nothing followed it. BEATs, whose matrices are too small to fill a GPU, runs beside Whisper; and once the
+clip is there nothing waits for the GPU, so that the prompt that follows is launched while it still hears.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Hearing:
 
     def hear(self, wave: np.ndarray) -> tuple[Tensor, Heard]:
         """A clip of at least 1 s, (samples,), as Whisper's states, (1500, d_model), and what the bridge makes of it."""
-        samples = torch.from_numpy(wave).to(self.device)  # outlives what reads it aside: see the wait below
+        samples = torch.from_numpy(wave).to(self.device, torch.float32)  # outlives what reads it aside (`hand_over`)
         self._aside.follow()
         speech = self.speech(log_mel_there(samples, self._bins))  # first, since it takes longer
         with self._aside.here():

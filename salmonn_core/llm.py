@@ -119,8 +119,8 @@ class PeftLlm:
         return cast(torch.dtype, self._table.weight.dtype)
 
     def embed(self, ids: Tensor) -> Tensor:
-        # Not waited for, since what the device is still at is not needed to launch what follows.
-        return cast(Tensor, self._table(ids.to(self.device, non_blocking=True)))
+        # CUDA has read the ids when this returns, and is not waited for; Apple's may read them when they are gone.
+        return cast(Tensor, self._table(ids.to(self.device, non_blocking=self.device.type == "cuda")))
 
     def pick(self, state: PeftState, rows: list[int]) -> PeftState:
         state.cache.batch_select_indices(torch.tensor(rows, device=self.device))

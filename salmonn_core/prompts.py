@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SPEECH_HERE = "<SpeechHere>"
 WORDS_HERE = "<WordsHere>"  # in a pattern: any run of the words that are spoken
 LONGEST_RUN = 8
-# Of a transcript: nobody says more tokens, and the weight of the reading that was best on recorded speech.
+# Of a transcript: nobody says more tokens, and the weight of what is read that was best on sentences for choosing it.
 TOKENS, TOKENS_PER_S = 8, 6
 READING_WEIGHT = 0.76
 

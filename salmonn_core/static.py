@@ -146,7 +146,8 @@ class StaticLlama(PeftLlm):
         base = model.get_base_model()
         cuda = self.device.type == "cuda"
         self._fused = Fused(base) if cuda and can_fuse(base) else None
-        # cuBLAS has one workspace for all that is recorded, so its products must not run beside each other.
+        self._known = int(self.model.config.max_position_embeddings)  # positions whose rotation the kernels have
+        # What is recorded here shares one workspace of cuBLAS, so its products must not run beside each other.
         self._guesses = self._fused is not None or not cuda
         self._aside = Aside(self.device)
         self._begun: Begun | None = None  # the owner's next step
@@ -157,11 +158,11 @@ class StaticLlama(PeftLlm):
         for prefix in prefixes:
             if prefix is not None:
                 self.settle(prefix)  # one that was only just read stands in the slot, and its own cache is empty
-        rounded = ROUNDED * math.ceil(len(prompts[0]) / ROUNDED)
-        if len(prompts) > 1 or rounded > LONGEST:
-            return super().prefill(prompts, lora_scale, prefixes)
-        (prompt,), (prefix,) = prompts, prefixes or (None,)
+        (prompt, *others), (prefix, *_) = prompts, prefixes or (None,)
+        rounded = ROUNDED * math.ceil(len(prompt) / ROUNDED)
         before = 0 if prefix is None else prefix.mask.shape[1]
+        if others or rounded > LONGEST or before + len(prompt) > self._known:
+            return super().prefill(prompts, lora_scale, prefixes)
         state = SlotState(DynamicCache(config=self.model.config), self._ones(before), engine=self)
         slot = self._take(state, rounded, prefix)
         slot.prompt(rounded)[: len(prompt)].copy_(prompt)
@@ -171,7 +172,8 @@ class StaticLlama(PeftLlm):
         return state, self._pass(rounded, lora_scale)().clone()
 
     def step(self, state: PeftState, tokens: Tensor, lora_scale: float) -> tuple[PeftState, Tensor]:
-        if len(tokens) > 1 or state.padded:
+        if len(tokens) > 1 or state.padded or self._length(state) >= self._known:
+            self.settle(state)
             return super().step(state, tokens, lora_scale)
         begun = self._begun
         if begun is not None and state is self._owner() and begun.is_for(int(tokens), lora_scale):
@@ -194,8 +196,11 @@ class StaticLlama(PeftLlm):
 
     def _may_guess(self, state: PeftState) -> bool:
         assert self._slot is not None
-        room = min(self._slot.room, self.model.config.max_position_embeddings)
+        room = min(self._slot.room, self._known)
         return self._guesses and isinstance(state, SlotState) and state.wrong < WRONG_GUESSES and self._used < room
+
+    def _length(self, state: PeftState) -> int:
+        return self._used if state is self._owner() else state.mask.shape[1]
 
     def _begin(self, logits: Tensor, lora_scale: float) -> Begun:
         """The step after the one of these logits, which counts as none of the sequence's until it is asked for."""

@@ -197,7 +197,7 @@ def test_nothing_is_begun_where_there_is_no_room(engines, monkeypatch):
     after_steps(llm, prompts(30)[0], [likeliest] * 4)
     assert llm.appended == [30, 31, 32, 33, 34]  # at 32 the buffers are full, so nothing was begun until they grew
     monkeypatch.setattr(llm.model.config, "max_position_embeddings", 33)
-    llm.appended.clear()
+    llm = Counted(engines["peft"])
     after_steps(llm, prompts(30)[0], [likeliest] * 3)
     assert llm.appended == [30, 31, 32]
 

@@ -1,4 +1,4 @@
-"""The kernels of one decoding step, in Triton's interpreter: the same logits as the model that they take apart."""
+"""A decoding step and a prompt by kernels, in Triton's interpreter: the logits of the model that they take apart."""
 
 import importlib.util
 import os
@@ -66,11 +66,17 @@ def test_the_kernels_give_the_logits_of_the_model(monkeypatch, groups, targets, 
 @triton
 @torch.inference_mode()
 @pytest.mark.parametrize(
-    ("groups", "targets", "before", "count", "scale"),
-    [(1, ("k_proj",), 0, 9, 0.5), (2, ("q_proj", "v_proj"), 0, 64, 0.0), (4, ("q_proj", "v_proj"), 70, 43, 1.0)],
-    ids=["shorter than a program", "as long as two", "behind others"],
+    ("groups", "targets", "before", "count", "padding", "scale"),
+    [
+        (1, ("k_proj",), 0, 9, 7, 0.5),
+        (2, ("q_proj", "v_proj"), 0, 64, 0, 0.0),
+        (4, ("q_proj", "v_proj"), 70, 43, ROOM - 113, 1.0),
+    ],
+    ids=["shorter than a program", "as long as two", "behind others and padded to the end"],
 )
-def test_a_prompt_leaves_the_logits_and_the_cache_of_the_model(monkeypatch, groups, targets, before, count, scale):
+def test_a_prompt_leaves_the_logits_and_the_cache_of_the_model(
+    monkeypatch, groups, targets, before, count, padding, scale
+):
     monkeypatch.setattr("salmonn_core.fused.TILE", Tile(32, 64, 4))
     model = llama(targets, num_key_value_heads=groups)
     reference = PeftLlm(model, 2.0)
@@ -81,7 +87,7 @@ def test_a_prompt_leaves_the_logits_and_the_cache_of_the_model(monkeypatch, grou
         layer = prefix.cache.layers[index]
         keys[index][:, :, :before], values[index][:, :, :before] = layer.keys, layer.values
     state, wanted = reference.prefill([prompt], scale, [prefix])
-    padded = torch.cat((prompt, torch.randn(7, 96)))
+    padded = torch.cat((prompt, torch.randn(padding, 96)))
     given = padded, torch.tensor([before]), torch.tensor([count - 1])
     logits = Fused(model.get_base_model()).read(*given, keys, values, 2.0 * scale)
     torch.testing.assert_close(logits, wanted, atol=2e-5, rtol=0)
@@ -93,9 +99,10 @@ def test_a_prompt_leaves_the_logits_and_the_cache_of_the_model(monkeypatch, grou
 
 @triton
 @torch.inference_mode()
-def test_an_engine_of_kernels_answers_as_the_model_does(monkeypatch):
+@pytest.mark.parametrize("known", [2048, 46, 44], ids=["", "two steps past what it knows", "a prompt past that"])
+def test_an_engine_of_kernels_answers_as_the_model_does(monkeypatch, known):
     monkeypatch.setattr("salmonn_core.fused.TILE", Tile(32, 64, 4))
-    model = llama()
+    model = llama(max_position_embeddings=known)
     engine, reference = StaticLlama(model, 2.0), PeftLlm(model, 2.0)
     engine._fused = Fused(model.get_base_model())
     head, prompt = torch.randn(5, 96), torch.randn(40, 96)
@@ -104,8 +111,11 @@ def test_an_engine_of_kernels_answers_as_the_model_does(monkeypatch):
         for llm in (engine, reference):
             prefix, first = llm.prefill([head], scale)
             state, second = llm.prefill([prompt], scale, [prefix])
-            third = llm.step(state, torch.tensor([7]), scale)[1]
-            found.append(torch.cat((first, second, third)))
+            logits = [first, second]
+            for token in (7, 3, 9):
+                state, after = llm.step(state, torch.tensor([token]), scale)
+                logits.append(after)
+            found.append(torch.cat(logits))
         torch.testing.assert_close(*found, atol=2e-5, rtol=0)
 
 

@@ -58,6 +58,13 @@ def test_a_clip_is_heard_as_it_is_heard_unrounded(parts: tuple[WhisperEncoder, B
 
 
 @torch.inference_mode()
+def test_a_clip_in_double_precision_is_heard_as_in_single(parts: tuple[WhisperEncoder, Beats, Bridge]) -> None:
+    wave = clip(3.0)
+    found, wanted = (Hearing(*parts).hear(each)[1].tokens for each in (wave.astype(np.float64), wave))
+    assert torch.equal(found, wanted)
+
+
+@torch.inference_mode()
 def test_what_is_behind_a_clip_does_not_reach_it(parts: tuple[WhisperEncoder, Beats, Bridge]) -> None:
     _, beats, _ = parts
     fbank, tokens = torch.randn(1, 512, 128), torch.tensor([[200]])

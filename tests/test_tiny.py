@@ -8,6 +8,7 @@ import soundfile
 import torch
 
 from salmonn_core.audio import read_audio
+from salmonn_core.prompts import READING_WEIGHT
 from tests.conftest import ROOT, SHARED, needs_shared, tone
 
 pytestmark = pytest.mark.weights
@@ -104,7 +105,7 @@ def test_words_that_do_not_exist_are_not_written_and_names_are_as_the_profile_ha
     from assistant.profile import CoreSettings
     from assistant.records import GenerationSettings, Prompt
 
-    asked = Prompt("Transcribe the speech.", GenerationSettings(max_new_tokens=180, reading_weight=0.7))
+    asked = Prompt("Transcribe the speech.", GenerationSettings(max_new_tokens=180, reading_weight=READING_WEIGHT))
     core = SalmonnCore(CoreSettings(vocabulary=("Newberg",)))
     wave = read_audio(SHARED / "data/dev/speech/librispeech-test-other-0087.opus")
     pieces = list(core.stream(core.encode(wave), asked))

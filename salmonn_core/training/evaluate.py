@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -135,6 +136,7 @@ def evaluate(config: EvaluateConfig) -> str:
     result = {
         "model": config.model,
         "seconds": round(time.monotonic() - begun),
+        "normaliser": f"whisper-normalizer {version('whisper-normalizer')}",
         "table": [asdict(score) for score in table],
         "answers": answers,
     }

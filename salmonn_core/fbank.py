@@ -43,8 +43,8 @@ def kaldi_fbank(wave: Tensor) -> Tensor:
     frames = frames - frames.mean(dim=-1, keepdim=True)
     previous = torch.cat((frames[..., :1], frames[..., :-1]), dim=-1)
     frames = (frames - PREEMPHASIS * previous) * window
-    spectrum = torch.view_as_real(torch.fft.rfft(frames, n=FFT_SIZE)[..., : FFT_SIZE // 2])
-    power = spectrum.square().sum(dim=-1)
+    spectrum = torch.fft.rfft(frames, n=FFT_SIZE)[..., : FFT_SIZE // 2]
+    power = spectrum.real.square() + spectrum.imag.square()  # a sum over pairs takes ten times as long
     # Kaldi floors at float32's epsilon, whatever the precision of the sums.
     return (power @ banks).clamp_min(torch.finfo(torch.float32).eps).log().float()
 

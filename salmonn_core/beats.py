@@ -131,10 +131,19 @@ class PositionConvolution(nn.Conv1d):
         self.weight_g = nn.Parameter(initial.norm(dim=(0, 1), keepdim=True))
         self.weight_v = nn.Parameter(initial)
 
+    def fold(self) -> None:
+        """Have the weight with its norm instead of its parts: for inference, where it is always the same."""
+        weight = self._normed().detach()
+        del self.weight_g, self.weight_v
+        self.weight = nn.Parameter(weight, requires_grad=False)
+
+    def _normed(self) -> Tensor:
+        norm = self.weight_v.norm(dim=(0, 1), keepdim=True)
+        return self.weight_v * (self.weight_g / norm)
+
     def forward(self, x: Tensor) -> Tensor:
         """(batch, length, width) to the same; an even kernel gives one step too many, which is dropped."""
-        norm = self.weight_v.norm(dim=(0, 1), keepdim=True)
-        weight = self.weight_v * (self.weight_g / norm)
+        weight = self.weight if "weight" in self._parameters else self._normed()
         if x.is_cuda and x.dtype == weight.dtype and x.dtype in HALVES:
             return F.gelu(torch.stack([self.product(clip, weight) for clip in x]))
         y = F.conv1d(x.transpose(1, 2), weight, self.bias, padding=self.padding[0], groups=self.groups)
@@ -213,6 +222,10 @@ class Beats(nn.Module):
         self.encoder = BeatsStack(config)
         if config.finetuned_model:
             self.predictor = nn.Linear(config.encoder_embed_dim, config.predictor_class)
+
+    def fold(self) -> None:
+        """As `PositionConvolution.fold`."""
+        cast(PositionConvolution, self.encoder.pos_conv[0]).fold()
 
     def tokens(self, fbank_frames: int) -> int:
         """Tokens for so many fbank frames; a last partial patch is dropped."""

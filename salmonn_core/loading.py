@@ -172,6 +172,7 @@ def build(config: SalmonnConfig, state: dict[str, Tensor], device: str, precisio
         if module is not None:
             assign(module, part(state, prefix), where, device, dtype)
             module.eval().requires_grad_(False)
+    beats.fold()
     tokenizer = load_tokenizer(llm_folder)
     llm = open_llm(llm_folder, config.lora, part(state, "lora."), tokenizer, device, precision, where)
     reader = _reader(part(state, READER), llm, device, where)

@@ -135,6 +135,16 @@ def test_positions_are_the_same_as_a_product_and_as_a_convolution(
     torch.testing.assert_close(torch.nn.functional.gelu(found), wanted, atol=bound, rtol=0)
 
 
+@torch.inference_mode()
+def test_positions_are_the_same_to_the_bit_with_their_norm_folded_in() -> None:
+    torch.manual_seed(0)
+    convolution, x = PositionConvolution(96, 128, 4).bfloat16(), torch.randn(1, 50, 96).bfloat16()
+    wanted = convolution(x)
+    convolution.fold()
+    assert torch.equal(convolution(x), wanted)
+    assert sorted(dict(convolution.named_parameters())) == ["bias", "weight"]
+
+
 @pytest.mark.parametrize("seconds", [1.0, 10.0, 30.0])
 def test_a_log_mel_that_is_left_on_its_device_is_the_same(seconds: float) -> None:
     wave = clip(seconds)

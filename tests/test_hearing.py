@@ -9,6 +9,7 @@ from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from benchmarks.gpu import SIZES, random_model
+from salmonn_core.ahead import Aside
 from salmonn_core.audio import fit_length
 from salmonn_core.beats import Beats, PositionConvolution
 from salmonn_core.bridge import Bridge
@@ -55,6 +56,27 @@ def test_a_clip_is_heard_as_it_is_heard_unrounded(parts: tuple[WhisperEncoder, B
     mine = [speech, hearing.audio(torch.from_numpy(wave)), *heard]
     for found, wanted in zip(mine, alone(parts, wave), strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_what_is_heard_aside_follows_the_clip_and_is_waited_for(
+    parts: tuple[WhisperEncoder, Beats, Bridge], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    did: list[str] = []
+
+    class Noted(Aside):
+        def follow(self) -> None:
+            did.append("follow")
+
+        def hand_over(self, done: torch.cuda.Event | None, result: torch.Tensor) -> torch.Tensor:
+            did.append("hand over")
+            return super().hand_over(done, result)
+
+    monkeypatch.setattr("salmonn_core.hearing.Aside", Noted)
+    hearing = Hearing(*parts)
+    monkeypatch.setattr(hearing, "audio", lambda samples: did.append("audio") or parts[1].forward(samples[None])[0])
+    hearing.hear(clip(2.0))
+    assert did == ["follow", "audio", "hand over"]
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -96,20 +97,40 @@ def test_accumulating_in_parts_changes_nothing_but_rounding(toys, aligned):
     assert losses(parts) == pytest.approx(losses(whole), rel=1e-4)
 
 
-@pytest.mark.slow
-def test_two_processes_have_the_losses_of_one(toys, aligned):
-    more = {"stage": "pretrain", "steps": 3, "start": str(aligned), "dropout": 0.0, "precision": "fp32"}
-    one = run(toys, "one-process", **more)
-    config = toys["folder"] / "two.yaml"
-    config.write_text(yaml.safe_dump(settings(toys, "two-processes", **more)))
+def logged(folder):
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [value for row in rows for value in (row["loss"], row["ctc"])]
+
+
+def on_two_processes(toys, name, *program, **more):
+    """The folder of a run on two processes, by `python *program` each."""
+    config = toys["folder"] / f"{name}.yaml"
+    config.write_text(yaml.safe_dump(settings(toys, name, **more)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "salmonn_core.training", "train", "--config", str(config)]
-    on_cpus = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    command += [*program, "train", "--config", str(config)]
+    on_cpus = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=on_cpus, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    state = json.loads((toys["folder"] / "two-processes/step-00000003/state.json").read_text())
+    return toys["folder"] / name
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one_also_where_each_holds_a_part_of_the_weights(toys, aligned):
+    more = {"stage": "pretrain", "steps": 3, "start": str(aligned), "dropout": 0.0, "precision": "fp32"}
+    more |= {"dev": [str(toys["manifest"])]}  # read at the end, from whole weights
+    one = run(toys, "one-process", **more)
+    two = on_two_processes(toys, "two-processes", "-m", "salmonn_core.training", **more)
+    state = json.loads((two / "step-00000003/state.json").read_text())
     assert state["processes"] == 2
-    assert losses(toys["folder"] / "two-processes") == pytest.approx(losses(one), rel=1e-4)
+    assert logged(two) == pytest.approx(logged(one), rel=1e-4)
+    shared = on_two_processes(toys, "in-parts", "tests/sharded.py", save_every=2, **more)
+    assert logged(shared) == pytest.approx(logged(two), rel=1e-5)
+    whole, other = load_file(newest(two)), load_file(newest(shared))
+    assert whole.keys() == other.keys()
+    assert all(whole[key].allclose(other[key], atol=1e-5) for key in whole)
+    shutil.rmtree(newest(shared).parent)  # goes on from step 2
+    again = load_file(newest(on_two_processes(toys, "in-parts", "tests/sharded.py", save_every=2, **more)))
+    assert all(again[key].equal(other[key]) for key in other)
 
 
 def test_the_namer_is_fitted_once_and_puts_a_label_s_words_beside_its_sound(toys, aligned):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from salmonn_core.bridge import Bridge, pad_tokens
 from salmonn_core.reading import Reader
@@ -27,6 +27,7 @@ class CtcHead(Reader):
     def __init__(self, embeddings: Tensor, tokens: list[int]) -> None:
         """Args: embeddings: of the LLM's whole vocabulary; tokens: ids of those that occur in the set."""
         super().__init__(embeddings[tokens], torch.tensor(tokens))
+        self.scale = nn.Parameter(self.scale.data.view(1))  # a number by itself cannot be shared out (FSDP)
         self.class_of = {token: i + 1 for i, token in enumerate(tokens)}
 
     def compared(self, targets: list[list[int]], generator: torch.Generator) -> Tensor:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from salmonn_core.errors import UserError
+from salmonn_core.training.sharding import in_parts, whole
 from salmonn_core.weights.safe import write_safetensors
 
 KEPT = 2
@@ -82,7 +83,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor],
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state by `parameter number.name`."""
     state = optimizer.state_dict()["state"]
-    return {f"{n}.{k}": v.detach().cpu().contiguous() for n, values in state.items() for k, v in values.items()}
+    return {f"{n}.{k}": whole(v).detach().cpu().contiguous() for n, values in state.items() for k, v in values.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -95,10 +96,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     for key, value in tensors.items():
         number, name = key.split(".", 1)
         state.setdefault(int(number), {})[name] = value
-    shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for at, values in state.items():
-        if at >= len(shapes) or any(value.dim() and value.shape != shapes[at] for value in values.values()):
+        if at >= len(parameters) or any(v.dim() and v.shape != parameters[at].shape for v in values.values()):
             raise UserError(
                 "the run in `out` trained other parts of the model: go on with its settings, or choose another"
             )
+        state[at] = {k: in_parts(v, parameters[at]) if v.dim() else v for k, v in values.items()}
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})

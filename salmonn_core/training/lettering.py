@@ -21,6 +21,7 @@ from salmonn_core.training.config import TrainConfig
 from salmonn_core.training.corpus import SPEECH_WIDTH, TINY_LETTERS, Pair, masked
 from salmonn_core.training.features import accelerator
 from salmonn_core.training.learned import letters_of
+from salmonn_core.training.sharding import whole
 from salmonn_core.training.tasks import Example
 
 HALF_WAY = 0.3  # how much the reading half way counts beside the last one
@@ -96,7 +97,7 @@ class LetterTrainee(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """Weights of a checkpoint: `letters.`."""
-        return {f"letters.{k}": v.detach().cpu().contiguous() for k, v in self.letters.state_dict().items()}
+        return {f"letters.{k}": whole(v).detach().cpu().contiguous() for k, v in self.letters.state_dict().items()}
 
     def load(self, state: dict[str, Tensor]) -> bool:
         """Take a checkpoint's weights; there is no LoRA among them."""

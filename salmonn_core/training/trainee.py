@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,7 @@ from salmonn_core.training.features import accelerator
 from salmonn_core.training.learned import Learned, learned
 from salmonn_core.training.naming import crossed, fit, known_labels, unspoken, votes_of, words_of
 from salmonn_core.training.pieces import Pieces
+from salmonn_core.training.sharding import whole
 from salmonn_core.training.tasks import Example
 from salmonn_core.weights.safe import read_safetensors, write_safetensors
 from salmonn_core.weights.sources import locate
@@ -249,15 +250,17 @@ class Trainee(nn.Module):
         """Weights of a checkpoint: `bridge.`, `head.`, `lora.`."""
         state = {f"bridge.{k}": v for k, v in self.bridge.state_dict().items()}
         state |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
+        state["head.scale"] = whole(state["head.scale"]).view(())
         if self.llm is not None:
             state |= {f"lora.{k}": v for k, v in lora_state(self.llm).items()}
-        return {k: v.detach().cpu().contiguous() for k, v in state.items()}
+        return {k: whole(v).detach().cpu().contiguous() for k, v in state.items()}
 
     def load(self, state: dict[str, Tensor]) -> bool:
         """Take a checkpoint's weights; whether a LoRA was among them."""
         # A checkpoint from before the namer leaves it as it is.
         self.bridge.load_state_dict(self.bridge.state_dict() | part(state, "bridge."))
-        self.head.load_state_dict(part(state, "head."))
+        head = part(state, "head.")
+        self.head.load_state_dict(head | {"scale": head["scale"].view(1)})
         lora = part(state, "lora.")
         if lora and self.llm is not None:
             self.llm.load_state_dict(lora, strict=False)  # a subset by design; its names were checked when saved
@@ -322,6 +325,8 @@ def _new_bridge(llm_width: int, labels: int, dropout: float | None) -> Bridge:
         for module in bridge.modules():
             if isinstance(module, nn.Dropout):
                 module.p = dropout
+            elif hasattr(module, "attention_dropout"):  # of the Q-Former, which keeps its own as a number
+                cast(Any, module).attention_dropout = dropout
     return bridge
 
 

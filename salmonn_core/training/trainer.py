@@ -41,6 +41,7 @@ from salmonn_core.training.lettering import LetterTrainee, build
 from salmonn_core.training.manifests import check_audio
 from salmonn_core.training.mishearing import Mishearing
 from salmonn_core.training.sampler import Sampler
+from salmonn_core.training.sharding import gathered
 from salmonn_core.training.tasks import Example, commands_as_text
 from salmonn_core.training.trainee import Trainee, build_trainee
 
@@ -87,11 +88,25 @@ class Trainer:
             lettered = config.stage == "letters"
             trainee: Trained = build(config) if lettered else build_trainee(config, clips, self.features)
         self.optimizer = torch.optim.AdamW(trainee.groups(config), lr=config.lr_bridge, weight_decay=0.01)
-        self._resume(trainee)
+        going = self._resume(trainee)
         self.sampler.names, self.sampler.labels = trainee.names, trainee.labels
         self.features.keep_on(self.engine.device)
         self.model, self.optimizer = self.engine.prepare(trainee, self.optimizer)
+        if going:  # only now: FSDP has given the optimizer other parameters
+            restore_optimizer(self.optimizer, going)
+        self._check_sharding()
         self.average = self._averaged() if config.average else None
+
+    @property
+    def shards(self) -> bool:
+        """Whether each process holds a part of the weights only (FSDP)."""
+        return hasattr(self.model, "unshard")
+
+    def _check_sharding(self) -> None:
+        if self.engine.distributed_type == "FSDP" and not self.shards:
+            raise UserError("of FSDP only version 2 works here: accelerate launch --use_fsdp --fsdp_version 2 ...")
+        if self.shards and self.config.average:
+            raise UserError("average: a mean of weights in parts is not kept; leave `average` out, or FSDP")
 
     @property
     def trainee(self) -> Trained:
@@ -124,17 +139,18 @@ class Trainer:
         with self.engine.main_process_first():
             return filled(self.config, [clip.path for clip in clips])
 
-    def _resume(self, trainee: Trained) -> None:
+    def _resume(self, trainee: Trained) -> dict[str, Tensor]:
+        """Go on from the newest checkpoint, if there is one: what its optimizer held."""
         found = folders(self.config.out)
         if not found:
-            return
+            return {}
         weights, tensors, state = load_checkpoint(found[-1])
         if state["stage"] != self.config.stage:
             raise UserError(f"{found[-1]} is of stage {state['stage']}, not {self.config.stage}; choose another `out`")
         trainee.load(weights)
-        restore_optimizer(self.optimizer, tensors)
         self.sampler.seek(state["epoch"], state["position"])
         self.step, self.spent_s = state["step"], state["spent_s"]
+        return tensors
 
     @property
     def share(self) -> float:
@@ -238,18 +254,24 @@ class Trainer:
 
     def word_error_rates(self) -> dict[str, float]:
         """WER of what CTC alone reads on each dev manifest."""
-        if not self.engine.is_main_process:
+        if not self.engine.is_main_process and not self.shards:
             return {}
         trainee = self.result
         trainee.eval()
         found = {}
-        for name, clips in self.dev.items():
-            said = [trainee.read(self.features[clip.path]) for clip in clips]
-            if clips:
-                found[f"wer {name}"] = float(jiwer.wer([clip.text for clip in clips], said))
+        with gathered(self.model):
+            for name, clips in self.dev.items():
+                said = [trainee.read(self.features[clip.path]) for clip in clips]
+                if clips:
+                    found[f"wer {name}"] = float(jiwer.wer([clip.text for clip in clips], said))
         return found
 
     def save(self, curves: Curves | None) -> None:
+        """A checkpoint, which the main process writes; the others lend their parts of the weights."""
+        if curves is None and not self.shards:
+            return
+        weights, tensors = self.result.state(), optimizer_tensors(self.optimizer)
+        going = None if self.average is None else self.trainee.state()
         if curves is None:
             return
         state = {
@@ -261,9 +283,7 @@ class Trainer:
             "processes": self.engine.num_processes,
             "config": self.config.model_dump(mode="json"),
         }
-        tensors = optimizer_tensors(self.optimizer)
-        going = None if self.average is None else self.trainee.state()
-        save_checkpoint(self.config.out, self.step, self.result.state(), self.result.said(), tensors, state, going)
+        save_checkpoint(self.config.out, self.step, weights, self.result.said(), tensors, state, going)
         curves.draw()
 
 

@@ -195,6 +195,14 @@ class Skill:
         return self.prompts.get(language, self.instruction)
 
 
+OWN_QUESTION = "prompt"
+
+
+def question_of_ones_own(instruction: str) -> Skill:
+    """What answers a person's own words: no plugin's skill, so that none's settings or shape apply."""
+    return Skill(OWN_QUESTION, "a question of the user's own", instruction)
+
+
 @dataclass(frozen=True)
 class Command:
     """A command of a plugin's own: `assistant plugins run PLUGIN NAME [WORDS...]`.

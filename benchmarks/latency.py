@@ -46,7 +46,7 @@ def ending(code: int) -> str:
 def spoken_window() -> np.ndarray:
     """A sentence as the live loop would hand it over: with pre-roll, and silence that ended it; five seconds in all."""
     quiet = np.random.default_rng(0).standard_normal(int(WINDOW_S * SAMPLE_RATE)).astype(np.float32) * 1e-3
-    spoken = read_audio(EXAMPLES / "say-your-name.wav")
+    spoken = read_audio(EXAMPLES / "phone-number.wav")
     start = int(PRE_ROLL_S * SAMPLE_RATE)
     quiet[start : start + len(spoken)] += spoken[: len(quiet) - start]
     return quiet

@@ -9,10 +9,12 @@ from assistant import READING_WEIGHT, AudioWindow, Prompt, Response, Skill, hook
 
 from .transcribe import as_long_as_speech
 
+LEADING_ON = frozenset(["a", "an", "the", "its", "of", "on", "in", "at", "and", "with", "by", "to", "for", "from"])
+
 
 class Settings(BaseModel, extra="forbid", frozen=True):
     brackets: str = Field("[]", min_length=2, max_length=2, description="what stands around a sound")
-    most_words: int = Field(8, ge=1, description="of a sound's tag")
+    most_words: int = Field(10, ge=1, description="of a sound's tag")
 
 
 @hookimpl
@@ -57,4 +59,8 @@ def tag(description: str, most_words: int) -> str:
     """A description as a tag: "A dog is barking." becomes "dog barking"."""
     first = re.split(r"[.!?;]", description.strip(), maxsplit=1)[0].lower()
     short = re.sub(r"^(there (is|are) )?((a|an|the|some) )?", "", first)
-    return " ".join(re.sub(r" (is|are) ", " ", short).split()[:most_words])
+    words = re.sub(r" (is|are) ", " ", short).split()
+    kept = words[:most_words]
+    while kept and len(kept) < len(words) and kept[-1] in LEADING_ON:
+        kept.pop()  # "plays a fast beat on its": a tag that is cut should not sound so
+    return " ".join(kept).rstrip(",")

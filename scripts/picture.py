@@ -16,7 +16,7 @@ from assistant.tui.app import AssistantApp
 from assistant.tui.widgets import TurnView
 
 ROOT = Path(__file__).parent.parent
-CLIPS = ("please-try-later.wav", "crow.flac", "say-your-name.wav")
+CLIPS = ("please-try-later.wav", "crow.flac", "phone-number.wav")
 
 
 class Playlist:

@@ -40,6 +40,7 @@ def test_help_imports_no_torch_no_textual_and_no_sound_device():
         (("ask", "x.wav", "--profile", "defalt"), "did you mean 'default'"),
         (("ask", "x.wav", "--skill", "a", "--prompt", "b"), "either --skill or --prompt"),
         (("listen", "--input", "none.wav"), "no such file: none.wav"),
+        (("ask", "none.wav"), "no such file: none.wav"),
         (("profiles", "check", "nothing"), "no profile 'nothing'"),
         (("profiles", "show", "none.yaml"), "no such profile file"),
         (("weights", "path", "nothing"), "run: assistant weights pull"),
@@ -53,6 +54,31 @@ def test_bad_input_gets_one_clear_line_and_a_nonzero_exit(assistant, arguments, 
 def test_without_weights_it_says_what_to_run(assistant, tmp_path):
     said = one_line(assistant("ask", str(ROOT / "examples/crow.flac"), env={"ASSISTANT_CACHE": str(tmp_path)}))
     assert "run: assistant weights pull" in said
+
+
+def test_a_file_that_is_no_sound_is_told_before_the_model_is_loaded(assistant, tmp_path):
+    said = one_line(assistant("ask", str(ROOT / "README.md"), env={"ASSISTANT_CACHE": str(tmp_path)}))
+    assert "README.md" in said
+    assert "weights" not in said
+
+
+def test_an_answer_stands_beside_its_own_window_where_a_file_is_read_ahead(capsys):
+    from assistant.commands.listen import print_event
+    from assistant.events import TokenGenerated, TurnStarted, WindowClosed, WindowDropped
+
+    waiting = {}
+    for number in (1, 2, 3):
+        closed = WindowClosed(
+            window=number, kind="speech", reason="silence", start_s=number, duration_s=0.5, level_dbfs=-20.0
+        )
+        print_event(closed, waiting)
+    for number, said in ((1, "one"), (2, "two")):
+        print_event(TurnStarted(window=number, kind="speech", skill="s", prompt="p"), waiting)
+        print_event(TokenGenerated(window=number, text=said), waiting)
+    print_event(WindowDropped(window=3, reason="because"), waiting)
+    lines = capsys.readouterr().out.split("\n")
+    assert lines == ["", "[1.0 s, speech, 0.5 s] one", "[2.0 s, speech, 0.5 s] two", "[3.0 s, speech, 0.5 s] "]
+    assert not waiting
 
 
 def test_the_screen_needs_a_terminal(assistant):

@@ -177,7 +177,7 @@ def test_headless_listening_tells_plugins_that_it_is_over(turns, host, monkeypat
     last = Last()
     host.register(last, PluginState("last", "", "", "last", bundled=False))
     monkeypatch.setattr(listen, "make_turns", lambda profile, report: turns)
-    listen.run(str(ROOT / "examples/say-your-name.wav"), "default", None, as_json=True, safe=False)
+    listen.run(str(ROOT / "examples/phone-number.wav"), "default", None, as_json=True, safe=False)
     assert last.stopped == 1
 
 

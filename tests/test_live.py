@@ -69,7 +69,7 @@ def unplug_all(environment):
 
 def as_microphone_file(tmp_path):
     """A saying between pauses, as the sink wants it: 16 kHz mono PCM16."""
-    wave, rate = soundfile.read(ROOT / "examples/say-your-name.wav", dtype="float32")
+    wave, rate = soundfile.read(ROOT / "examples/phone-number.wav", dtype="float32")
     wave = soxr.resample(wave, rate, 16_000)
     pause = np.zeros(16_000, np.float32)
     path = tmp_path / "saying.wav"

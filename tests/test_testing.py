@@ -80,7 +80,7 @@ def package(tmp_path):
 def speech():
     from assistant.audio.source import read_wave
 
-    return np.concatenate((silence(1), read_wave(str(ROOT / "examples/say-your-name.wav")), silence(1.5)))
+    return np.concatenate((silence(1), read_wave(str(ROOT / "examples/phone-number.wav")), silence(1.5)))
 
 
 def pytest_of(folder, test):

@@ -38,7 +38,7 @@ def test_a_story_begins_with_what_is_heard_and_goes_on(model):
     assert "bell" in begun
     assert len(model.ids("".join(rest))) >= 12
     # Answered beside another it is the same, and where only words are heard there is nothing to begin with.
-    spoken = model.encode(read_audio(EXAMPLES / "say-your-name.wav"))
+    spoken = model.encode(read_audio(EXAMPLES / "phone-number.wav"))
     again = model.encode(read_audio(EXAMPLES / "bell.flac"))
     both = model.stream_many(
         [Asked(clip, "Tell a short story about what you hear.", options) for clip in (again, spoken)]
@@ -80,21 +80,21 @@ def test_sounds_are_named_and_speech_is_not(model):
 
     assert "bell" in names("bell.flac").likely
     assert names("drums.flac").likely[0] == "music"
-    assert not names("say-your-name.wav").likely
+    assert not names("phone-number.wav").likely
     assert not names("please-try-later.wav").likely
     bell, drums = (model.encode(read_audio(EXAMPLES / file)) for file in ("bell.flac", "drums.flac"))
     assert {"bell", "music"} <= set(model.names(model.join([bell, drums])).likely)
 
 
 def test_who_speaks_is_heard(model):
-    speech = model.encode(read_audio(EXAMPLES / "say-your-name.wav"))
+    speech = model.encode(read_audio(EXAMPLES / "phone-number.wav"))
     asked = "Who is speaking, a man or a woman?"
     assert model.names(speech, asked).voice == "woman"
     assert not model.names(speech)
 
 
 def test_words_and_what_sounds_after_them_are_told_in_their_order(model):
-    speech, drums = (read_audio(EXAMPLES / file) for file in ("say-your-name.wav", "drums.flac"))
+    speech, drums = (read_audio(EXAMPLES / file) for file in ("phone-number.wav", "drums.flac"))
     first, *_, last = model.names(model.encode(np.concatenate((speech, drums)))).in_order
     assert first == "speech" != last
 
@@ -179,7 +179,7 @@ def test_slots_come_out_typed_whatever_is_heard(assistant):
 
 
 def test_a_file_goes_through_the_same_loop_as_a_microphone(assistant):
-    result = assistant("listen", "--input", str(EXAMPLES / "say-your-name.wav"), "--profile", "captions", "--json")
+    result = assistant("listen", "--input", str(EXAMPLES / "phone-number.wav"), "--profile", "captions", "--json")
     events = [json.loads(line) for line in result.stdout.splitlines()]
     names = [e["event"] for e in events]
     assert names[0] == "listening"
@@ -218,7 +218,7 @@ ASKED = {"for": ["your name", "your address"], "when": ["later", "tomorrow"]}
 
 
 def test_what_was_said_is_found_and_what_was_not_is_left_out(model):
-    name, later = (model.encode(read_audio(EXAMPLES / f"{f}.wav")) for f in ("say-your-name", "please-try-later"))
+    name, later = (model.encode(read_audio(EXAMPLES / f"{f}.wav")) for f in ("phone-number", "please-try-later"))
     assert model.spot(name, ASKED) == {"for": "your name", "when": None}
     assert model.spot(later, ASKED)["when"] == "later"
     assert model.spot(model.encode(read_audio(EXAMPLES / "crow.flac")), ASKED) == {"for": None, "when": None}
@@ -228,7 +228,7 @@ def test_a_record_of_what_was_said_needs_no_generation(model, monkeypatch):
     from salmonn_core import GenerationOptions
 
     options = GenerationOptions(spot=ASKED, pattern=r'\{"for": <Said:for>, "when": <Said:when>\}')
-    heard = model.encode(read_audio(EXAMPLES / "say-your-name.wav"))
+    heard = model.encode(read_audio(EXAMPLES / "phone-number.wav"))
     model.transcript(heard)
     monkeypatch.setattr(model.llm, "prefill", None)
     assert list(model.stream(heard, "Fill in the fields.", options)) == ['{"for": "your name", "when": null}']
@@ -244,7 +244,7 @@ def test_a_pattern_that_names_phrases_that_are_not_there_is_a_clear_error(model)
 
 
 def test_many_files_are_answered_like_each_alone(model):
-    files = [EXAMPLES / name for name in ("crow.flac", "please-try-later.wav", "drums.flac", "say-your-name.wav")]
+    files = [EXAMPLES / name for name in ("crow.flac", "please-try-later.wav", "drums.flac", "phone-number.wav")]
     together = dict(model.ask_many(files, "Transcribe the speech.", batch=3))
     assert [together[index] for index in range(4)] == [model.ask(file, "Transcribe the speech.") for file in files]
 
@@ -266,7 +266,7 @@ def test_int8_hears_the_same_words_as_float32(model):
     from salmonn_core import Salmonn
 
     exact = Salmonn.from_pretrained("salmonn-tiny", precision="fp32")
-    file = EXAMPLES / "say-your-name.wav"
+    file = EXAMPLES / "phone-number.wav"
     assert model.ask(file, "Transcribe the speech.") == exact.ask(file, "Transcribe the speech.")
 
 
@@ -285,7 +285,7 @@ def test_files_asked_side_by_side_have_the_rows_of_each_alone(capsys):
     from assistant.profile import load
 
     turns = make_turns(load("default"), lambda *_: None)
-    files = [str(EXAMPLES / name) for name in ("crow.flac", "please-try-later.wav", "drums.flac", "say-your-name.wav")]
+    files = [str(EXAMPLES / name) for name in ("crow.flac", "please-try-later.wav", "drums.flac", "phone-number.wav")]
     alone = [row for file in files for row in ask.rows([file], turns, None, None)]
     together = list(ask.rows(files, turns, None, None))
     turns.close()

@@ -85,7 +85,7 @@ def test_ask_answers_files_side_by_side_with_plugins_of_their_own(
     host: PluginHost, profile: Profile, capsys: pytest.CaptureFixture[str]
 ) -> None:
     core = TogetherCore()
-    files = [str(ROOT / f"examples/{name}") for name in ("bell.flac", "missing.wav", "crow.flac", "say-your-name.wav")]
+    files = [str(ROOT / f"examples/{name}") for name in ("bell.flac", "missing.wav", "crow.flac", "phone-number.wav")]
     rows = list(ask.rows(files, Turns(core, host, profile), None, None))
     assert [row["file"] for row in rows] == [files[0], files[2], files[3]]
     assert all(row["text"].startswith("it is") for row in rows)

@@ -206,7 +206,7 @@ def modal(kind, profile):
     """One of what opens over the conversation."""
     story = WindowStory(1, profile.hearing, profile.name)
     makers = {
-        AskAgain: lambda: AskAgain(1, [], "chat"),
+        AskAgain: lambda: AskAgain(1, []),
         ChooseProfile: lambda: ChooseProfile(profile),
         Confirm: lambda: Confirm("Sure?", "text"),
         EnterText: lambda: EnterText("Where?", "a.wav"),

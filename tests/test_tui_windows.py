@@ -4,6 +4,7 @@ import threading
 
 import soundfile
 
+from assistant.records import GenerationSettings
 from assistant.tui.screens import AskAgain, Confirm, EnterText, Why
 from assistant.tui.widgets import StatusLine, TurnView, WindowTile
 from tests.conftest import FakeCore
@@ -87,9 +88,20 @@ async def test_a_question_of_ones_own_reaches_the_model_word_for_word(profile):
         await heard(pilot, screen)
         await pilot.press("a")
         await until(pilot, lambda: isinstance(screen.screen, AskAgain))
-        await pilot.press("tab", *"is it far", "enter")
+        await pilot.press(*"is it far", "enter")  # the list has the focus, and still it is what is asked
         await until(pilot, lambda: len(core.asked) == 3)
         assert core.asked[-1].instruction == "is it far"
+        assert core.asked[-1].settings == GenerationSettings(names_first=True)  # and of no skill's settings
+        await until(pilot, lambda: '-> "is it far"' in shown(screen, TurnView))
+
+
+async def test_why_shows_an_answer_in_square_brackets(profile):
+    screen = app(profile, FakeCore("[bell rings]"), SAYINGS)
+    async with screen.run_test(size=SIZE) as pilot:
+        await heard(pilot, screen)
+        await pilot.press("w")
+        await until(pilot, lambda: isinstance(screen.screen, Why))
+        await until(pilot, lambda: "[bell" in screen.export_screenshot().partition("Why:")[2])
 
 
 async def test_why_explains_opening_end_prompt_and_times(profile):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assistant.audio.background import SILENCE_DBFS, level_dbfs
-from assistant.audio.source import read_wave
+from assistant.audio.source import FileSource, read_wave
 from assistant.commands.output import complain, print_json
 from assistant.commands.setup import make_turns
 from assistant.core import Core
@@ -18,7 +18,7 @@ from assistant.events import ActionTaken, ErrorRaised, Event, Listening, Respond
 from assistant.history import HistoryWriter
 from assistant.plugin_host import PluginHost
 from assistant.profile import Profile, load
-from assistant.records import SAMPLE_RATE, AudioWindow, Skill
+from assistant.records import SAMPLE_RATE, AudioWindow, Skill, question_of_ones_own
 from assistant.together import ManyCore, side_by_side
 from assistant.turns import Turns
 
@@ -148,15 +148,29 @@ def run(
 ) -> None:
     if skill and prompt:
         raise UserError("give either --skill or --prompt, not both")
-    turns = make_turns(load(profile), lambda name, message: complain(f"plugin {name} {message}"), safe)
+    settings, sound = load(profile), list(_sound(files))
+    if not sound:  # told before the model is loaded
+        sys.exit(1)
+    turns = make_turns(settings, lambda name, message: complain(f"plugin {name} {message}"), safe)
     chosen = turns.host.skill(skill) if skill else None
     if prompt is not None:
-        chosen = Skill("prompt", "a question of the user's own", prompt)
+        chosen = question_of_ones_own(prompt)
     with HistoryWriter(turns.profile, print_trouble) if keep else nullcontext() as history:
-        answered = _print_rows(rows(files, turns, chosen, prompt, history), as_json, plain=len(files) == 1)
+        answered = _print_rows(rows(sound, turns, chosen, prompt, history), as_json, plain=len(files) == 1)
         turns.close()
     if answered < set(files):
         sys.exit(1)
+
+
+def _sound(files: list[str]) -> Iterator[str]:
+    """The files that can be opened as sound; of the others it is told why not."""
+    for path in files:
+        try:
+            FileSource(path)
+        except UserError as error:
+            complain(str(error))
+        else:
+            yield path
 
 
 def print_trouble(event: Event) -> None:

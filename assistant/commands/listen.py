@@ -28,6 +28,7 @@ from assistant.events import (
     Responded,
     TokenGenerated,
     Transcribed,
+    TurnStarted,
     WindowClosed,
     WindowDropped,
 )
@@ -37,12 +38,18 @@ from assistant.recording import unhurried
 from assistant.session import Session
 
 
-def print_event(event: Event) -> None:
-    """What a person wants to read of an event: answers on stdout, everything around them on stderr."""
+def print_event(event: Event, waiting: dict[int, WindowClosed]) -> None:
+    """What a person wants to read of an event: answers on stdout, everything around them on stderr.
+
+    Args:
+        waiting: windows of which nothing was printed yet. A file is read ahead of its answers, so that a window's line
+            begins with its answer and not where it ended.
+    """
     if isinstance(event, WindowClosed):
-        goes_on = ", goes on" if event.reason == "steady" else ""
-        print(f"\n[{event.start_s:.1f} s, {event.kind}, {event.duration_s:.1f} s{goes_on}] ", end="", flush=True)
-    elif isinstance(event, Transcribed):
+        waiting[event.window] = event
+    elif isinstance(event, (TurnStarted, WindowDropped)) and event.window in waiting:
+        print(_heading(waiting.pop(event.window)), end="", flush=True)
+    if isinstance(event, Transcribed):
         print(f'"{event.text}" -> ', end="", flush=True)
     elif isinstance(event, TokenGenerated):
         print(event.text, end="", flush=True)
@@ -58,6 +65,11 @@ def print_event(event: Event) -> None:
         complain(event.change.replace("_", " "))
     elif said := aside(event):
         print(said, file=sys.stderr) if isinstance(event, Listening) else complain(said)
+
+
+def _heading(window: WindowClosed) -> str:
+    goes_on = ", goes on" if window.reason == "steady" else ""
+    return f"\n[{window.start_s:.1f} s, {window.kind}, {window.duration_s:.1f} s{goes_on}] "
 
 
 ASIDES: dict[type[Event], str] = {
@@ -86,6 +98,7 @@ def run(
     if record is not None:
         chosen = unhurried(chosen)
     lock = threading.Lock()
+    waiting: dict[int, WindowClosed] = {}
     panels: list[object] = []  # those that were shown last; people need not read them again after every answer
 
     def show(event: Event) -> None:
@@ -96,13 +109,15 @@ def run(
                 if event.panels in panels:
                     return
                 panels[:] = [event.panels]
-            print_json(event.as_dict()) if as_json else print_event(event)
+            print_json(event.as_dict()) if as_json else print_event(event, waiting)
 
     source = make_source(input_, chosen)
     if not source.live:
         chosen = openly(chosen)
     with keeping(chosen, source, show, record) as kept:
-        turns = make_turns(chosen, lambda name, message: kept.emit(ErrorRaised(source=name, message=message)))
+        turns = make_turns(
+            chosen, lambda name, message: kept.emit(ErrorRaised(source=name, message=f"plugin {name} {message}"))
+        )
         kept.attach(turns)
         detector = kept.tap(make_detector(chosen.hearing))
         session = Session(kept.source, detector, turns, kept.emit)

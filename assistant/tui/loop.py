@@ -11,7 +11,7 @@ from assistant.errors import UserError
 from assistant.events import ErrorRaised, Event, WindowOpened
 from assistant.profile import Profile
 from assistant.profile_diff import reloads_model
-from assistant.records import AudioWindow
+from assistant.records import AudioWindow, question_of_ones_own
 from assistant.session import Session
 from assistant.tui.services import Services
 from assistant.turns import Turns
@@ -123,13 +123,17 @@ class Loop:
         if self.session:
             self.session.use(self.turns, self._services.detector(profile))
 
-    def ask(self, window: AudioWindow, skill: str, instruction: str | None) -> None:
-        """Answer a window that was heard before; blocks. It is not encoded again while the model still has it."""
+    def ask(self, window: AudioWindow, skill: str | None, instruction: str | None) -> None:
+        """Answer a window that was heard before; blocks. It is not encoded again while the model still has it.
+
+        Args:
+            skill: None for an instruction of the person's own.
+        """
         if self.turns is None:
             return
         with self._one_turn_at_a_time():
             try:
-                chosen = self.turns.host.skill(skill)
+                chosen = self.turns.host.skill(skill) if skill else question_of_ones_own(instruction or "")
                 kept = window.id in self.turns.heard
                 again = self.turns.again(window.id, chosen, instruction) if kept else None
                 for event in again or self.turns.answer(window, chosen, instruction):

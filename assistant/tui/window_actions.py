@@ -112,13 +112,12 @@ class WindowActions(App[None]):
         if window is None or turns is None:
             return
         skills = list(turns.host.skills.values())
-        own = turns.profile.answer.speech if window.kind == "speech" else turns.profile.answer.sound
 
         def asked(question: Question | None) -> None:
             if question:
                 self._ask(window, question)
 
-        self.push_screen(AskAgain(window.id, skills, own), asked)
+        self.push_screen(AskAgain(window.id, skills), asked)
 
     @work(thread=True, group="ask")
     def _ask(self, window: AudioWindow, question: Question) -> None:

@@ -9,7 +9,7 @@ from rich.text import Text
 from assistant.events import LevelMeasured
 from assistant.lines import action_lines, panel_lines, record_lines
 from assistant.profile import HearingSettings
-from assistant.records import Timings
+from assistant.records import OWN_QUESTION, Timings
 from assistant.tui.trail import TurnStory, WindowStory
 
 Shown = tuple[str, str, tuple[tuple[str, ...], ...]]  # a panel: plugin, title, rows
@@ -80,7 +80,8 @@ def heading(turn: TurnStory) -> str:
     if turn.number > 1:
         parts.append("asked again")
     if turn.started:
-        parts.append(f"-> {turn.started.skill}")
+        own = turn.started.skill == OWN_QUESTION
+        parts.append(f'-> "{turn.started.prompt}"' if own else f"-> {turn.started.skill}")
     return "  ".join(part for part in parts if part)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rich.table import Table
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -29,7 +30,7 @@ class Why(ModalScreen[None]):
         rows.add_column(style="bold", no_wrap=True)
         rows.add_column(overflow="fold")
         for what, words in why(self._story):
-            rows.add_row(what, words)
+            rows.add_row(Text(what), Text(words))  # square brackets in an answer are no markup
         with VerticalScroll(classes="dialog wide"):
             yield Static(f"Why: window {self._story.id}", classes="title")
             yield Static(rows, id="why")

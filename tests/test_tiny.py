@@ -165,7 +165,8 @@ def test_ask_answers_each_good_file_and_names_each_bad_one(assistant, tmp_path):
     assert set(rows[0]["timings_ms"]) == {"encode", "first_token", "total", "end_delay", "hooks"}
     said = result.stderr.strip().splitlines()
     assert len(said) == 3
-    assert "is silent" in said[0]
+    assert "notes.wav is not a sound file" in said[0]  # what cannot be opened is told before the model is loaded
+    assert "is silent" in said[2]
     assert "Traceback" not in result.stderr
     assert result.returncode == 1
 

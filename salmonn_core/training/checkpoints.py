@@ -83,7 +83,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor],
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state by `parameter number.name`."""
     state = optimizer.state_dict()["state"]
-    return {f"{n}.{k}": whole(v).detach().cpu().contiguous() for n, values in state.items() for k, v in values.items()}
+    return {f"{n}.{k}": whole(v) for n, values in state.items() for k, v in values.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -97,7 +97,7 @@ class LetterTrainee(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """Weights of a checkpoint: `letters.`."""
-        return {f"letters.{k}": whole(v).detach().cpu().contiguous() for k, v in self.letters.state_dict().items()}
+        return {f"letters.{k}": whole(v) for k, v in self.letters.state_dict().items()}
 
     def load(self, state: dict[str, Tensor]) -> bool:
         """Take a checkpoint's weights; there is no LoRA among them."""

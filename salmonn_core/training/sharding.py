@@ -9,9 +9,15 @@ from typing import Any
 from torch import Tensor, nn
 
 
+def is_shared_out(model: nn.Module) -> bool:
+    """Whether each process holds a part of the model's weights only."""
+    return hasattr(model, "unshard")
+
+
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor as one process would have it. Of one in parts, all processes have to ask."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    """A tensor as one process would have it, on the host, for a file. Of one in parts, all processes have to ask."""
+    tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return tensor.detach().cpu().contiguous()
 
 
 def in_parts(tensor: Tensor, like: Tensor) -> Tensor:
@@ -27,9 +33,10 @@ def in_parts(tensor: Tensor, like: Tensor) -> Tensor:
 @contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
     """Parameters of a model in parts are whole inside: for what does not go through its `forward`."""
+    if not is_shared_out(model):
+        yield
+        return
     sharded: Any = model
-    if hasattr(model, "unshard"):
-        sharded.unshard()
+    sharded.unshard()
     yield
-    if hasattr(model, "reshard"):
-        sharded.reshard()
+    sharded.reshard()

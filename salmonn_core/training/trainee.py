@@ -250,10 +250,10 @@ class Trainee(nn.Module):
         """Weights of a checkpoint: `bridge.`, `head.`, `lora.`."""
         state = {f"bridge.{k}": v for k, v in self.bridge.state_dict().items()}
         state |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
-        state["head.scale"] = whole(state["head.scale"]).view(())
         if self.llm is not None:
             state |= {f"lora.{k}": v for k, v in lora_state(self.llm).items()}
-        return {k: whole(v).detach().cpu().contiguous() for k, v in state.items()}
+        state = {k: whole(v) for k, v in state.items()}
+        return state | {"head.scale": state["head.scale"].view(())}
 
     def load(self, state: dict[str, Tensor]) -> bool:
         """Take a checkpoint's weights; whether a LoRA was among them."""

@@ -41,7 +41,7 @@ from salmonn_core.training.lettering import LetterTrainee, build
 from salmonn_core.training.manifests import check_audio
 from salmonn_core.training.mishearing import Mishearing
 from salmonn_core.training.sampler import Sampler
-from salmonn_core.training.sharding import gathered
+from salmonn_core.training.sharding import gathered, is_shared_out
 from salmonn_core.training.tasks import Example, commands_as_text
 from salmonn_core.training.trainee import Trainee, build_trainee
 
@@ -100,7 +100,7 @@ class Trainer:
     @property
     def shards(self) -> bool:
         """Whether each process holds a part of the weights only (FSDP)."""
-        return hasattr(self.model, "unshard")
+        return is_shared_out(self.model)
 
     def _check_sharding(self) -> None:
         if self.engine.distributed_type == "FSDP" and not self.shards:

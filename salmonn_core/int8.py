@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import torch
@@ -59,12 +60,14 @@ class KvState:
         at = slice(rows.start, rows.stop)
         return KvState(self.keys[:, at], self.values[:, at], self.lengths[at])
 
-    def copy(self, sources: list[int], into: list[int], start: int) -> None:
-        """What some rows hold from a position on, into others of which none is needed any more."""
-        if into:
-            used = slice(start, max(self.lengths))
-            for each in (self.keys, self.values):
-                each[:, into, :, used] = each[:, sources, :, used]
+    def copy(self, moves: Sequence[tuple[int, int, int]]) -> None:
+        """What rows hold into others: from which row, into which, and from which position on."""
+        overwritten = {into for _, into, _ in moves}
+        for each in (self.keys, self.values):
+            held = {row: each[:, row].clone() if row in overwritten else each[:, row] for row, _, _ in moves}
+            for row, into, start in moves:
+                used = slice(start, self.lengths[row])
+                each[:, into, :, used].copy_(held[row][:, :, used])
 
     def make_room(self, positions: int) -> None:
         """Grow the cache until `positions` fit."""
@@ -96,7 +99,8 @@ class Int8Llama:
         self._shape = shape_of(config)
         self._rotation = _rotations(int(config.max_position_embeddings), self._shape.head_dim, config.rope_parameters)
         self._peaks = activation_peaks(source, tokenizer)
-        self._at = lru_cache(KEPT_SCALES)(self._engine)
+        self._packing = Lock()
+        self._packed = lru_cache(KEPT_SCALES)(self._engine)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -130,12 +134,10 @@ class Int8Llama:
         """Only what does not stay in its row is copied, and not what is alike there: a prompt takes megabytes."""
         spare = state.keys.shape[1] - len(rows)
         if spare < 0:
-            more = (0, 0, 0, 0, 0, 0, 0, SPARE_ROWS - spare)
+            more = (0, 0, 0, 0, 0, 0, 0, max(SPARE_ROWS, len(rows) // 4) - spare)
             state.keys, state.values = F.pad(state.keys, more), F.pad(state.values, more)
-        moved = [at for at, row in enumerate(rows) if at != row]
-        new, known = [at for at in moved if at >= state.begun], [at for at in moved if at < state.begun]
-        state.copy([rows[at] for at in new], new, 0)
-        state.copy([rows[at] for at in known], known, state.shared)
+        known = [state.shared if at < state.begun else 0 for at in range(len(rows))]
+        state.copy([(row, at, known[at]) for at, row in enumerate(rows) if at != row])
         begun = max(state.begun, len(rows))
         return replace(state, lengths=[state.lengths[row] for row in rows], begun=begun)
 
@@ -197,6 +199,10 @@ class Int8Llama:
             enable_gqa=True,
         )
         return heard[0].transpose(0, 1).reshape(len(q), -1)
+
+    def _at(self, lora_scale: float) -> Engine:
+        with self._packing:  # one packs what another waits for
+            return self._packed(lora_scale)
 
     def _engine(self, lora_scale: float) -> Engine:
         packed = pack(self._source, lora_scale, self._peaks)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from salmonn_core.beams import Search
 from salmonn_core.decode import Choice, GenerationOptions, generate_batch, pieces, search_batch, search_for
+from salmonn_core.halves import in_halves
+from salmonn_core.int8 import Int8Llama
 from salmonn_core.llm import State
 from salmonn_core.model import Asked, Open, Prepared, for_caption, for_words
 from salmonn_core.prompts import WORDS_HERE
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
 def stream_many(model: Salmonn, asked: Sequence[Asked]) -> list[list[str]]:
     """Of each question the pieces that `Salmonn.stream` would yield."""
     _write_down(model, asked)
+    answered = partial(_answered, model)
+    return in_halves(answered, asked) if isinstance(model.llm, Int8Llama) else answered(asked)
+
+
+def _answered(model: Salmonn, asked: Sequence[Asked]) -> list[list[str]]:
     answers: list[list[str]] = [[] for _ in asked]
     groups: dict[tuple[float, bool], list[tuple[int, Open, Search | None]]] = {}
     for row, each in enumerate(asked):

@@ -7,7 +7,9 @@ import pytest
 import soundfile
 import torch
 
+from salmonn_core import GenerationOptions
 from salmonn_core.audio import read_audio
+from salmonn_core.halves import LEAST
 from salmonn_core.prompts import READING_WEIGHT
 from tests.conftest import ROOT, SHARED, needs_shared, tone
 
@@ -50,7 +52,6 @@ def test_a_story_begins_with_what_is_heard_and_goes_on(model):
 @needs_shared
 def test_it_hears_real_voices_it_was_not_trained_on(model):
     """Mostly LibriSpeech test-other; as long as speech can be, as the `transcribe` skill asks."""
-    from salmonn_core import GenerationOptions
     from salmonn_core.training.texts import plain
 
     rows = [json.loads(line) for line in (SHARED / "data/dev/speech.jsonl").read_text().splitlines()]
@@ -120,7 +121,6 @@ def test_words_that_do_not_exist_are_not_written_and_names_are_as_the_profile_ha
 def test_the_model_tells_speech_from_sounds(model):
     """84 of 100 when this was written; 17 of these 20."""
     from assistant.core import KIND_PROMPT
-    from salmonn_core import GenerationOptions
 
     right = 0
     options = GenerationOptions(max_new_tokens=4, pattern=KIND_PROMPT.settings.pattern)
@@ -144,7 +144,6 @@ def test_an_unpadded_clip_gives_tokens_for_its_own_length(model):
 
 
 def test_the_lora_scale_is_a_knob_that_needs_no_reload(model):
-    from salmonn_core import GenerationOptions
 
     heard = model.encode(soundfile.read(EXAMPLES / "please-try-later.wav", dtype="float32")[0])
     full, bare, again = (
@@ -226,7 +225,6 @@ def test_what_was_said_is_found_and_what_was_not_is_left_out(model):
 
 
 def test_a_record_of_what_was_said_needs_no_generation(model, monkeypatch):
-    from salmonn_core import GenerationOptions
 
     options = GenerationOptions(spot=ASKED, pattern=r'\{"for": <Said:for>, "when": <Said:when>\}')
     heard = model.encode(read_audio(EXAMPLES / "phone-number.wav"))
@@ -248,6 +246,22 @@ def test_many_files_are_answered_like_each_alone(model):
     files = [EXAMPLES / name for name in ("crow.flac", "please-try-later.wav", "drums.flac", "phone-number.wav")]
     together = dict(model.ask_many(files, "Transcribe the speech.", batch=3))
     assert [together[index] for index in range(4)] == [model.ask(file, "Transcribe the speech.") for file in files]
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_so_many_files_that_two_threads_share_them_are_answered_like_each_alone(model, two_threads):
+    """At a LoRA scale that neither has yet, of which both need the weights at once."""
+    options = GenerationOptions(max_new_tokens=6, lora_scale=0.8)
+    waves = [tone(1.0 + index / 8) for index in range(LEAST)]
+    together = dict(model.ask_many(waves, "Describe the sound.", options))
+    assert [together[index] for index in range(LEAST)] == [model.ask(w, "Describe the sound.", options) for w in waves]
 
 
 def test_clips_heard_together_are_heard_as_each_alone_to_the_bit(model):

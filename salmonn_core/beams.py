@@ -6,11 +6,11 @@ and then it is as cheap as greedy decoding; what is settled is handed on at once
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,14 +61,7 @@ class Search:
         Args:
             logits: the LLM's after each live beginning, (beginnings, vocabulary).
         """
-        found, seen = [], Counter[int]()
-        for way in self._ways(logits):
-            seen[way.row] += 1
-            if way.token != self._end:
-                found.append(way)
-            elif seen[way.row] <= WIDTH + 1:  # an end that nobody would choose holds back what is settled
-                self._over(Beginning(self.live[way.row].ids, way.score))
-        found = [way for way in found if way.score > found[0].score - BEHIND]
+        found = self._ways(logits)
         # Scores only fall: what is behind one that is over stays there.
         found = [way for way in found if self._best is None or way.score > self._best.score]
         found = self._apart(found)[:WIDTH]
@@ -83,9 +76,19 @@ class Search:
         return rows
 
     def _ways(self, logits: Tensor) -> list[Way]:
-        """All ways to go on, the likeliest first."""
-        scored = zip(*(each.tolist() for each in self._guide.scores(logits.float())), strict=True)
-        return sorted((Way(self.live[row].score + gain, row, token) for row, token, gain in scored), reverse=True)
+        """The ways to go on that are not far behind, the likeliest first; ends are taken note of."""
+        rows, tokens, gains = self._guide.scores(logits.float())
+        scores = np.array([beginning.score for beginning in self.live])[rows] + gains
+        order = np.lexsort((tokens, rows, scores))[::-1]
+        rows, tokens, scores = rows[order], tokens[order], scores[order]
+        for at in (tokens == self._end).nonzero()[0]:
+            # An end that nobody would choose would hold back what is settled.
+            if np.count_nonzero(rows[: at + 1] == rows[at]) <= WIDTH + 1:
+                self._over(Beginning(self.live[rows[at]].ids, float(scores[at])))
+        goes_on = (tokens != self._end).nonzero()[0]
+        goes_on = goes_on[scores[goes_on] > scores[goes_on[:1]] - BEHIND]
+        ways = zip(scores[goes_on].tolist(), rows[goes_on].tolist(), tokens[goes_on].tolist(), strict=True)
+        return [Way(*way) for way in ways]
 
     def _apart(self, ways: list[Way]) -> list[Way]:
         """The likeliest of those that have said the same for a while: what comes next will not tell them apart."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -102,9 +103,9 @@ def as_classes(text: str) -> list[int]:
 
 def likeliest(log_probs: Tensor) -> str:
     """The text of the best class of each frame, (frames, CLASSES): repeats merged, blanks dropped."""
-    return " ".join(as_text(log_probs.argmax(dim=-1)).split())
+    return " ".join(as_text(log_probs.argmax(dim=-1).cpu().numpy()).split())
 
 
-def as_text(best: Tensor) -> str:
+def as_text(best: np.ndarray) -> str:
     """The same of the best classes themselves, (frames,), with every space."""
     return "".join(LETTERS[class_ - 1] for class_ in collapsed(best))

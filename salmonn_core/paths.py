@@ -1,96 +1,168 @@
 """How likely it is that a clip begins with something, by all paths of a CTC reading at once (Graves et al. 2006).
 
 Prefix scores as in hybrid CTC/attention decoding (Watanabe et al. 2017, algorithm 2), of many beginnings in a row and
-without a loop over time.
+without a loop over time or a logarithm: probabilities stand beside those of the likeliest path, and the recurrence is
+solved for blocks of frames, within which no product leaves the range of a float64.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-import torch
-from torch import Tensor
+import numpy as np
 
-IMPOSSIBLE = -1e9
+# Log-probability of what cannot be read at all: a name that the reader never learned can still be written.
+FLOOR = -14.0
+BLOCK = 32  # frames; FLOOR times that is far from the smallest float64
+NOTHING = 1e-300  # whose logarithm stands for that of 0
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a reading gives for each frame, in whole blocks; of those behind the clip's end nothing is counted.
+
+    Attributes:
+        shares: probability of each class beside that of the frame's likeliest, (classes, frames).
+        worth: log-probability of the likeliest path up to each frame and with it, (frames,).
+        length: frames of the clip.
+    """
+
+    shares: np.ndarray
+    worth: np.ndarray
+    length: int
+
+    def between(self, start: int, end: int) -> Clip:
+        """Some whole blocks."""
+        return Clip(self.shares[:, start:end], self.worth[start:end], min(self.length, end) - start)
+
+    def begins(self, arriving: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Log-probability that a class comes next, (n,), beside what the `arriving` ones, (n, frames), stand beside."""
+        found = (arriving * self.shares[classes]) @ self._counts
+        return np.log(np.maximum(found, NOTHING)) + self.worth[0]
+
+    @cached_property
+    def _counts(self) -> np.ndarray:
+        """The likeliest path's probability at each frame, beside that at the first; nothing behind the clip's end."""
+        counts = np.exp(self.worth - self.worth[0])
+        counts[self.length :] = 0.0
+        return counts
+
+
+def clip_of(log_probs: np.ndarray) -> Clip:
+    """Log-probabilities of a reading, (frames, classes) float64, none of them below FLOOR."""
+    length, classes = log_probs.shape
+    best = log_probs.max(axis=1)
+    whole = -(-length // BLOCK) * BLOCK
+    shares, worth = np.empty((classes, whole)), np.zeros(whole)
+    shares[:, length:] = 1.0
+    np.exp((log_probs - best[:, None]).T, out=shares[:, :length])
+    worth[:length] = best.cumsum()
+    return Clip(shares, worth, length)
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Log-probabilities of having read each of n beginnings by each frame.
+    """Probabilities of having read each of n beginnings by each frame, beside the likeliest path until there.
 
     Attributes:
-        read: by paths whose last frame is the beginning's last class, (length, n).
-        blank: by paths whose last frame is a blank, (length, n).
-        before: before the first frame, (n,); 0 for the empty beginning, which is certain.
+        read: by paths whose last frame is the beginning's last class, (n, frames).
+        blank: by paths whose last frame is a blank, (n, frames).
+        before: before the first frame, (n,); 1 for the empty beginning, which is certain.
         last: each beginning's last class, (n,).
+        scale: log of what all these probabilities are to be multiplied by, (n,).
     """
 
-    read: Tensor
-    blank: Tensor
-    before: Tensor
-    last: Tensor
+    read: np.ndarray
+    blank: np.ndarray
+    before: np.ndarray
+    last: np.ndarray
+    scale: np.ndarray
 
-    def of(self, some: Tensor) -> Paths:
-        return Paths(self.read[:, some], self.blank[:, some], self.before[some], self.last[some])
+    def of(self, some: np.ndarray) -> Paths:
+        return Paths(self.read[some], self.blank[some], self.before[some], self.last[some], self.scale[some])
 
-    def replaced(self, some: Tensor, by: Paths) -> Paths:
+    def replaced(self, some: np.ndarray, by: Paths) -> Paths:
         """These paths with some of them, (m,), replaced by m others."""
         if len(some) == len(self.last):
             return by
-        return Paths(
-            self.read.index_copy(1, some, by.read),
-            self.blank.index_copy(1, some, by.blank),
-            self.before.index_copy(0, some, by.before),
-            self.last.index_copy(0, some, by.last),
-        )
+        new = Paths(self.read.copy(), self.blank.copy(), self.before.copy(), self.last.copy(), self.scale.copy())
+        new.read[some], new.blank[some], new.before[some] = by.read, by.blank, by.before
+        new.last[some], new.scale[some] = by.last, by.scale
+        return new
 
     def between(self, start: int, end: int) -> Paths:
         """Those parts of the paths; what is before `start` has to be too unlikely to matter."""
-        before = torch.full_like(self.before, IMPOSSIBLE) if start else self.before
-        return Paths(self.read[start:end], self.blank[start:end], before, self.last)
+        before = np.zeros_like(self.before) if start else self.before
+        return Paths(self.read[:, start:end], self.blank[:, start:end], before, self.last, self.scale)
 
-    def either(self) -> Tensor:
-        """By paths that may end in either way, (length, n)."""
-        return torch.logaddexp(self.read, self.blank)
-
-    def ends(self) -> Tensor:
+    def ends(self, clip: Clip) -> np.ndarray:
         """Log-probability that nothing comes after, (n,)."""
-        return self.either()[-1]
+        last = clip.length - 1
+        standing = self.read[:, last] + self.blank[:, last]
+        return np.log(np.maximum(standing, NOTHING)) + clip.worth[last] + self.scale
 
-    def begins_with(self, log_probs: Tensor, classes: Tensor) -> Tensor:
-        """Log-probability that the clip begins with each beginning and a class more, (n,)."""
-        return (self._arriving(classes) + log_probs[:, classes]).logsumexp(dim=0)
+    def after(self, frames: int) -> Paths:
+        """The same, with what is missing of all frames before these."""
+        missing = np.zeros((len(self.last), frames - self.read.shape[1]))
+        read, blank = np.concatenate((missing, self.read), axis=1), np.concatenate((missing, self.blank), axis=1)
+        return Paths(read, blank, self.before, self.last, self.scale)
 
-    def then(self, log_probs: Tensor, classes: Tensor) -> Paths:
-        """The beginnings with a class more each.
+    def either(self) -> np.ndarray:
+        """By paths that may end in either way, (n, frames)."""
+        standing: np.ndarray = self.read + self.blank
+        return standing
 
-        read[t] = log(exp(read[t-1]) + exp(arriving[t])) + emitted[t] and the like for blank, solved for all t.
-        """
-        emitted = log_probs[:, classes].cumsum(dim=0)
-        silent = log_probs[:, :1].cumsum(dim=0)
-        nothing, nowhere = torch.zeros_like(self.before), torch.full_like(self.before, IMPOSSIBLE)
-        read = (self._arriving(classes) - _shifted(emitted, nothing)).logcumsumexp(dim=0) + emitted
-        blank = _shifted(read - silent, nowhere).logcumsumexp(dim=0) + silent
-        return Paths(read, blank, nowhere, classes)
+    def arriving(self, some: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Of some of them, (m,), ready for a class before each frame, (m, frames); one again needs a blank between."""
+        either = _later(self.either(), self.before)[some]
+        again = (classes == self.last[some]).nonzero()[0]
+        if len(again):
+            either[again] = _later(self.blank, self.before)[some[again]]
+        return either
 
-    def _arriving(self, classes: Tensor) -> Tensor:
-        """Of standing before each frame, ready for a class, (length, n); a repeated one needs a blank between."""
-        either = _shifted(self.either(), self.before)
-        return torch.where(classes == self.last, _shifted(self.blank, self.before), either)
+    def then(self, clip: Clip, some: np.ndarray, classes: np.ndarray, arriving: np.ndarray) -> Paths:
+        """Some of the beginnings, (m,), with a class more each, of which `arriving` is known."""
+        nowhere = np.zeros(len(some))
+        read = _all_of(arriving, clip.shares[classes])
+        blank = _all_of(_later(read, nowhere), clip.shares[:1])
+        return Paths(read, blank, nowhere, classes, self.scale[some])
+
+    def scaled(self) -> Paths:
+        """The same with a likeliest place of 1, so that long answers do not vanish."""
+        best = np.maximum(np.maximum(self.read, self.blank).max(axis=1), self.before)
+        best = np.maximum(best, NOTHING)
+        read, blank = self.read / best[:, None], self.blank / best[:, None]
+        return Paths(read, blank, self.before / best, self.last, self.scale + np.log(best))
 
 
-def nothing_read(log_probs: Tensor) -> Paths:
+def nothing_read(clip: Clip) -> Paths:
     """The empty beginning."""
-    impossible = torch.full_like(log_probs[:, :1], IMPOSSIBLE)
-    certain = torch.zeros(1, dtype=log_probs.dtype)
-    return Paths(impossible, log_probs[:, :1].cumsum(dim=0), certain, torch.tensor([-1]))
+    silent = clip.shares[:1].cumprod(axis=1)
+    return Paths(np.zeros_like(silent), silent, np.ones(1), np.array([-1]), np.zeros(1))
 
 
-def collapsed(best: Tensor) -> list[int]:
+def collapsed(best: np.ndarray) -> list[int]:
     """What the likeliest class of each frame, (frames,), reads as: repeats merged, blanks dropped."""
-    return [class_ for class_ in best.unique_consecutive().tolist() if class_]
+    begins = best != np.concatenate(([-1], best[:-1]))
+    return [int(class_) for class_ in best[begins & (best != 0)]]
 
 
-def _shifted(values: Tensor, first: Tensor) -> Tensor:
-    """Each row one frame later, after the `first`."""
-    return torch.cat((first[None], values[:-1]))
+def _all_of(arriving: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """held[t] = (held[t - 1] + arriving[t]) * shares[t] from nothing on, for all t; all (n, frames)."""
+    blocks = arriving.reshape(len(arriving), -1, BLOCK)
+    product = shares.reshape(len(shares), -1, BLOCK).cumprod(axis=2)
+    earlier = np.ones_like(product)
+    earlier[..., 1:] = product[..., :-1]
+    held: np.ndarray = (blocks / earlier).cumsum(axis=2)
+    held *= product
+    for block in range(1, held.shape[1]):
+        held[:, block] += product[:, block] * held[:, block - 1, -1:]
+    return held.reshape(arriving.shape)
+
+
+def _later(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Each column one frame later, after the `first`."""
+    moved = np.empty_like(values)
+    moved[:, 0], moved[:, 1:] = first, values[:, :-1]
+    return moved

@@ -8,19 +8,19 @@ greedily), they stop it from running on, skipping or making up what nobody said.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from salmonn_core.letters import as_text
-from salmonn_core.paths import collapsed, nothing_read
+from salmonn_core.paths import BLOCK, FLOOR, Clip, Paths, clip_of, collapsed, nothing_read
 from salmonn_core.spelling import LetterSpelling, Spelling
 
-# Log-probability of what cannot be read at all: a name that the reader never learned can still be written.
-FLOOR = -14.0
 HEARD = -5.0  # a token is worth trying where some audio token gives it at least this
 UNLIKELY = 25.0  # nats behind the likeliest place to stand in a clip
 NEXT = 0.3  # nats within which the last likely place is taken for where the answer stands
@@ -59,7 +59,7 @@ class Reader(nn.Module):
 
     def likeliest(self, log_probs: Tensor) -> list[int]:
         """The same of what the reader gave for the clip, (length, 1 + classes)."""
-        return [self.tokens[class_ - 1] for class_ in collapsed(log_probs.argmax(dim=-1))]
+        return [self.tokens[class_ - 1] for class_ in collapsed(log_probs.argmax(dim=-1).cpu().numpy())]
 
 
 class Place(NamedTuple):
@@ -86,16 +86,16 @@ class Reading:
     ahead: int
 
     def __init__(self, log_probs: Tensor, spelling: Spelling, weight: float) -> None:
-        self._log_probs = log_probs.cpu().double().clamp_min(FLOOR)
         self.spelling, self.weight = spelling, weight
-        self._likeliest = self._log_probs.max(dim=1).values.cumsum(dim=0)
-        self._best = best = self._log_probs.argmax(dim=1)
-        self._emits = ((best != 0) & (best != F.pad(best[:-1], (1, 0), value=-1))).nonzero().flatten()
-        self._paths, self.at_start = nothing_read(self._log_probs), True
-        self._scores = torch.zeros(1, dtype=torch.double)
+        floored = np.maximum(log_probs.double().cpu().numpy(), FLOOR)
+        self._best = best = floored.argmax(axis=1)
+        self._emits = ((best != 0) & (best != np.concatenate(([-1], best[:-1])))).nonzero()[0]
+        self._clip = clip_of(floored)
+        self._paths, self.at_start = nothing_read(self._clip), True
+        self._scores = np.zeros(1)
         self._places = self._stand()
 
-    def scores(self, rows: Tensor, tokens: Tensor) -> Tensor:
+    def scores(self, rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """How much likelier the clip is to begin with a beginning and a token more than with the beginning, (n,).
 
         Args:
@@ -103,39 +103,45 @@ class Reading:
             tokens: which token, (n,).
         """
         scores = self.continued(self.spelling.classes(self.at_start)[tokens], FLOOR, rows)
-        over = tokens == self.spelling.end
-        scores[over] = (self._paths.ends() - self._scores)[rows[over]]
+        over = (tokens == self.spelling.end).nonzero()[0]
+        scores[over] = (self._paths.ends(self._clip) - self._scores)[rows[over]]
         return scores
 
-    def continued(self, classes: Tensor, floor: float, rows: Tensor | None = None) -> Tensor:
+    def continued(self, classes: np.ndarray, floor: float, rows: np.ndarray | None = None) -> np.ndarray:
         """The same of some spellings, (n, longest) classes each, zeros after them.
 
         Args:
             floor: what is unlikelier gets no likelier by more classes; that of what has none.
             rows: which beginning each goes on, (n,); the first, if not given.
         """
-        rows = torch.zeros(len(classes), dtype=torch.long) if rows is None else rows
-        start, end = min(place.start for place in self._places), max(place.end for place in self._places)
-        log_probs, paths = self._log_probs[start:end], self._paths.between(start, end)
+        rows = np.zeros(len(classes), int) if rows is None else rows
+        clip, paths = self._near(max(place.end for place in self._places))
         until = self._scores[rows]
         least = until + floor
-        scores = least.clone()
-        known = (classes[:, 0] > 0).nonzero().flatten()
+        scores = least.copy()
+        known = classes[:, 0].nonzero()[0]
         begun = rows[known]  # which of the paths each goes on from: many begin alike
         for place in range(classes.shape[1]):
-            ways, which = (begun * log_probs.shape[1] + classes[known, place]).unique(return_inverse=True)
-            paths, class_ = paths.of(ways // log_probs.shape[1]), ways % log_probs.shape[1]
-            scores[known] = paths.begins_with(log_probs, class_)[which]
-            longer = scores[known] > least[known]
-            if place + 1 < classes.shape[1]:
-                longer &= classes[known, place + 1] > 0
-            if place + 1 == classes.shape[1] or not longer.any():
+            ways, which = np.unique(begun * len(clip.shares) + classes[known, place], return_inverse=True)
+            some, class_ = np.divmod(ways, len(clip.shares))
+            arriving = paths.arriving(some, class_)
+            scores[known] = (clip.begins(arriving, class_) + paths.scale[some])[which]
+            if place + 1 == classes.shape[1]:
                 break
-            goes_on, begun = which[longer].unique(return_inverse=True)
-            paths, known = paths.of(goes_on).then(log_probs, class_[goes_on]), known[longer]
+            longer = (scores[known] > least[known]) & (classes[known, place + 1] > 0)
+            if not longer.any():
+                break
+            goes_on, begun = np.unique(which[longer], return_inverse=True)
+            paths, known = paths.then(clip, some[goes_on], class_[goes_on], arriving[goes_on]), known[longer]
         return scores - until
 
-    def grow(self, rows: Tensor, tokens: Tensor) -> None:
+    def _near(self, end: int) -> tuple[Clip, Paths]:
+        """What is from where the beginnings may end on, in whole blocks."""
+        start = min(place.start for place in self._places) // BLOCK * BLOCK
+        end = -(-end // BLOCK) * BLOCK
+        return self._clip.between(start, end), self._paths.between(start, end)
+
+    def grow(self, rows: np.ndarray, tokens: np.ndarray) -> None:
         """From now on the beginnings are these, each one of those until now and a token more.
 
         A token that cannot be spelled leaves its beginning where it stands.
@@ -144,32 +150,36 @@ class Reading:
         self._paths, self._scores = self._paths.of(rows), self._scores[rows]
         self.move(classes)
 
-    def move(self, classes: Tensor) -> None:
+    def move(self, classes: np.ndarray) -> None:
         """Move each beginning on by some classes in a row, (beginnings, longest), zeros after them."""
         self.at_start = False
+        clip, paths = self._near(len(self._clip.worth))
         for place in range(classes.shape[1]):
-            moved = (classes[:, place] > 0).nonzero().flatten()
+            moved = classes[:, place].nonzero()[0]
             if not len(moved):
                 break
-            paths, class_ = self._paths.of(moved), classes[moved, place]
-            self._scores[moved] = paths.begins_with(self._log_probs, class_)
-            self._paths = self._paths.replaced(moved, paths.then(self._log_probs, class_))
+            class_ = classes[moved, place]
+            arriving = paths.arriving(moved, class_)
+            self._scores[moved] = clip.begins(arriving, class_) + paths.scale[moved]
+            paths = paths.replaced(moved, paths.then(clip, moved, class_, arriving))
+        self._paths = paths.scaled().after(len(self._clip.worth))
         self._places = self._stand()
 
-    def worth_trying(self, row: int) -> Tensor:
+    def worth_trying(self, row: int) -> np.ndarray:
         """Tokens that were heard and may come next after a beginning."""
         raise NotImplementedError
 
     def _stand(self) -> list[Place]:
         """Where in the clip each beginning may end."""
         # Before the first frame, or after any of them: how far it is behind the likeliest reading until there.
-        behind = torch.cat((self._paths.before[None], self._paths.either() - self._likeliest[:, None]))
-        best = behind.max(dim=0).values
-        fronts = len(behind) - 2 - (behind > best - NEXT).flip(0).int().argmax(dim=0)
-        starts = ((behind > best - UNLIKELY).int().argmax(dim=0) - 1).clamp_min(0)
+        standing = self._paths.either()[:, : len(self._best)]
+        standing = np.concatenate((self._paths.before[:, None], standing), axis=1)
+        best = standing.max(axis=1, keepdims=True)
+        fronts = standing.shape[1] - 2 - (standing > best * math.exp(-NEXT))[:, ::-1].argmax(axis=1)
+        starts = np.maximum((standing > best * math.exp(-UNLIKELY)).argmax(axis=1) - 1, 0)
         # After as many classes as are looked at; there is an end behind the last ones.
-        ends = F.pad(self._emits, (0, self.ahead + 1), value=len(self._log_probs))
-        ends = ends[torch.searchsorted(self._emits, fronts, right=True) + self.ahead]
+        ends = np.pad(self._emits, (0, self.ahead + 1), constant_values=len(self._best))
+        ends = ends[np.searchsorted(self._emits, fronts, side="right") + self.ahead]
         places = zip(starts.tolist(), fronts.tolist(), ends.tolist(), strict=True)
         return [Place(start, front, end) for start, front, end in places]
 
@@ -181,8 +191,8 @@ class WordReading(Reading):
 
     def __init__(self, log_probs: Tensor, spelling: Spelling, weight: float) -> None:
         super().__init__(log_probs, spelling, weight)
-        clear = self._log_probs > HEARD
-        heard = clear.any(dim=0)
+        clear = (log_probs > HEARD).cpu().numpy()
+        heard = np.logical_or.reduce(clear)
         heard[0] = True  # after a token's last class
         self._heard = []  # inside an answer and at its start: tokens, and where each one's first class is heard
         for first in (False, True):
@@ -190,10 +200,10 @@ class WordReading(Reading):
             tokens = _all_heard(table, heard)
             self._heard.append((tokens, clear[:, table[tokens, 0]]))
 
-    def worth_trying(self, row: int) -> Tensor:
+    def worth_trying(self, row: int) -> np.ndarray:
         place = self._places[row]
         tokens, where = self._heard[self.at_start]
-        return tokens[where[place.start : place.end].any(dim=0)]
+        return tokens[where[place.start : place.end].any(axis=0)]
 
 
 class LetterReading(Reading):
@@ -202,14 +212,14 @@ class LetterReading(Reading):
     ahead = 24
     spelling: LetterSpelling
 
-    def worth_trying(self, row: int) -> Tensor:
+    def worth_trying(self, row: int) -> np.ndarray:
         """The tokens that begin what is likeliest to come next."""
         text = as_text(self._best[self._places[row].front + 1 :])
         # The first letter may be the last one of the answer, heard for longer.
         found = {
             token for begin in (text, text[1:], " " + text, text[1:].lstrip()) for token in self.spelling.begins(begin)
         }
-        return torch.tensor(sorted(found), dtype=torch.long)
+        return np.array(sorted(found), int)
 
 
 class Guide:
@@ -232,33 +242,38 @@ class Guide:
             self.grow([0], [token])
         self._length = len(so_far)
         _, tokens, scores = self.scores(logits[None])
-        return torch.full_like(logits, -torch.inf).index_copy(0, tokens.to(logits.device), scores.to(logits))
+        joint = torch.full(logits.shape, -torch.inf)
+        joint[torch.from_numpy(tokens)] = torch.from_numpy(scores).to(joint)
+        return joint.to(logits)
 
-    def scores(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def scores(self, logits: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What may come next: the number of a beginning, a token and their joint score, (n,) each.
 
         Args:
             logits: the LLM's after each beginning, (beginnings, vocabulary).
         """
-        likely = logits.topk(min(CANDIDATES, logits.shape[1])).indices.cpu()
+        likely = logits.topk(min(CANDIDATES, logits.shape[1])).indices.cpu().numpy()
         tried = [
-            torch.cat((some, *(reading.worth_trying(row) for reading in self._readings))).unique()
+            np.unique(np.concatenate((some, *(reading.worth_trying(row) for reading in self._readings))))
             for row, some in enumerate(likely)
         ]
-        rows = torch.arange(len(tried)).repeat_interleave(torch.tensor([len(some) for some in tried]))
-        tokens = torch.cat(tried)
-        scores = self._weight * (logits[rows, tokens] - logits.logsumexp(dim=1)[rows]).cpu()
+        rows = np.repeat(np.arange(len(tried)), [len(some) for some in tried])
+        tokens = np.concatenate(tried)
+        at = torch.from_numpy(rows)
+        alone = logits[at, torch.from_numpy(tokens)] - logits.logsumexp(dim=1)[at]
+        scores = self._weight * alone.double().cpu().numpy()
         for reading in self._readings:
-            scores = scores + reading.weight * reading.scores(rows, tokens).to(scores)
+            scores = scores + reading.weight * reading.scores(rows, tokens)
         return rows, tokens, scores
 
     def grow(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
         """From now on the beginnings are these, each one of those until now and a token more."""
         for reading in self._readings:
-            reading.grow(torch.tensor(rows), torch.tensor(tokens))
+            reading.grow(np.array(rows, int), np.array(tokens, int))
 
 
-def _all_heard(table: Tensor, heard: Tensor) -> Tensor:
+def _all_heard(table: np.ndarray, heard: np.ndarray) -> np.ndarray:
     """The tokens all of whose classes were heard; few begin with one that was."""
-    begins = (heard[table[:, 0]] & (table[:, 0] > 0)).nonzero().flatten()
-    return begins[heard[table[begins]].all(dim=1)]
+    begins = (heard[table[:, 0]] & (table[:, 0] > 0)).nonzero()[0]
+    found: np.ndarray = begins[heard[table[begins]].all(axis=1)]
+    return found

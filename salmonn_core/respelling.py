@@ -12,13 +12,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from salmonn_core.letters import CLASS_OF, CLASSES, as_classes
 from salmonn_core.lexicon import Lexicon
+from salmonn_core.likeness import padded
 from salmonn_core.reading import LetterReading
 from salmonn_core.spelling import LetterSpelling
 
@@ -76,7 +77,7 @@ class Respelling:
         if ways:
             self._catch_up()
             ways = [said, *ways]
-            shares = torch.tensor([self._lexicon.share(way) for way in ways])
+            shares = np.array([self._lexicon.share(way) for way in ways])
             heard = self._reading.continued(self._classes(ways, following), UNHEARD)
             best = ways[int((heard + shares).argmax())]
             text, said = text.replace(said, best), best
@@ -94,15 +95,14 @@ class Respelling:
     def _catch_up(self) -> None:
         """To where the next word begins."""
         if said := spelled(" ".join(self._written)):
-            self._reading.move(torch.tensor([as_classes(self._spaced(said))]))
+            self._reading.move(np.array([as_classes(self._spaced(said))]))
         self._written = []
 
-    def _classes(self, ways: list[str], following: str) -> Tensor:
+    def _classes(self, ways: list[str], following: str) -> np.ndarray:
         """(n, longest) classes of each way, zeros behind: with what follows, else a short one has letters to spare."""
         following = spelled(following)
         after = as_classes(f" {following} ") if following else [END]
-        rows = [torch.tensor(as_classes(self._spaced(spelled(way))) + after) for way in ways]
-        return pad_sequence(rows, batch_first=True)
+        return padded([np.array(as_classes(self._spaced(spelled(way))) + after) for way in ways])[0]
 
     def _spaced(self, word: str) -> str:
         return word if self._reading.at_start else f" {word}"

@@ -14,8 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from salmonn_core.letters import as_classes
 
@@ -76,10 +75,10 @@ class Spelling:
         first: the same of the answer's first token.
     """
 
-    def __init__(self, end: int, inside: Tensor, first: Tensor) -> None:
+    def __init__(self, end: int, inside: np.ndarray, first: np.ndarray) -> None:
         self.end, self._inside, self._first = end, inside, first
 
-    def classes(self, at_start: bool) -> Tensor:
+    def classes(self, at_start: bool) -> np.ndarray:
         """(vocabulary, longest) classes of each token, zeros after them; all zeros where it cannot be spelled."""
         return self._first if at_start else self._inside
 
@@ -105,8 +104,8 @@ class WordSpelling(Spelling):
         spelled = {token: [class_of[part] for part in of] for token, of in spellings(tokens, parts).items()}
         inside = _table(spelled, len(tokenizer), LONGEST)
         spaced = [(known[text[1:]], id_) for text, id_ in known.items() if text.startswith(SPACE) and text[1:] in known]
-        bare, within = torch.tensor(spaced, dtype=torch.long).reshape(-1, 2).T
-        first = inside.clone()
+        bare, within = np.array(spaced, int).reshape(-1, 2).T
+        first = inside.copy()
         first[bare], first[within] = inside[within], 0
         super().__init__(tokenizer.eos_token_id, inside, first)
 
@@ -123,7 +122,7 @@ class LetterSpelling(Spelling):
         texts = {id_: text.replace(SPACE, " ").lower() for text, id_ in known.items()}
         plain = {id_: text for id_, text in texts.items() if SPOKEN.fullmatch(text)}
         inside = _table({id_: as_classes(text) for id_, text in plain.items()}, len(tokenizer), MOST_LETTERS)
-        first = inside.clone()
+        first = inside.copy()
         first[[id_ for id_, text in plain.items() if text.startswith(" ")]] = 0
         self._tokens = {
             text: known[text.replace(" ", SPACE)] for text in plain.values() if text.replace(" ", SPACE) in known
@@ -136,13 +135,10 @@ class LetterSpelling(Spelling):
         return [self._tokens[start] for start in starts if start in self._tokens]
 
 
-def _table(spelled: Mapping[int, Sequence[int]], vocabulary: int, longest: int) -> Tensor:
+def _table(spelled: Mapping[int, Sequence[int]], vocabulary: int, longest: int) -> np.ndarray:
     """(vocabulary, longest) classes of each token; none of those that have more."""
-    table = torch.zeros(vocabulary, longest, dtype=torch.long)
-    fitting = {token: classes for token, classes in spelled.items() if len(classes) <= longest}
-    rows = torch.tensor([token for token, classes in fitting.items() for _ in classes], dtype=torch.long)
-    columns = torch.tensor([place for classes in fitting.values() for place in range(len(classes))], dtype=torch.long)
-    table[rows, columns] = torch.tensor(
-        [class_ for classes in fitting.values() for class_ in classes], dtype=torch.long
-    )
+    table = np.zeros((vocabulary, longest), int)
+    for token, classes in spelled.items():
+        if len(classes) <= longest:
+            table[token, : len(classes)] = classes
     return table

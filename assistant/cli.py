@@ -72,7 +72,7 @@ def ask(
     run(files, skill, prompt, profile, as_json, safe, keep)
 
 
-@app.command(epilog="Example: assistant listen --input interview.wav --json | jq .text")
+@app.command(epilog='Example: assistant listen --input talk.wav --json | jq -r "select(.text and .prompt).text"')
 def listen(
     input_: InputOption = None,
     profile: ProfileOption = "default",

@@ -229,7 +229,7 @@ class PluginHost:
         successor = PluginHost(profile, self._report, self._safe, self)
         if successor.mistakes:
             successor.close()
-            raise UserError(successor.mistakes[0])
+            raise UserError("\n".join(successor.mistakes))
         successor.calls.memory, successor._session = self.calls.memory, self._session
         successor._errors.extend(self._errors)
         successor.calls.events.extendleft(reversed(self.calls.events))

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from salmonn_core.errors import UserError
 
@@ -56,26 +57,32 @@ def _lines(path: Path, node: yaml.Node, at: Key) -> Iterator[tuple[Key, tuple[Pa
 
 
 def explain(error: ValidationError, origins: Origins, model: type[BaseModel], whole: str, above: Key = ()) -> str:
-    """One line for the first mistake: file, line, key, what is wrong, and the nearest good name.
+    """A line for each mistake: file, line, key, what is wrong, and the nearest good name.
 
     Args:
         model: what the values were checked with.
         whole: what to call the file as a whole.
         above: where in the file the model's values are.
     """
-    errors = error.errors()
-    # A key that was mistyped also leaves another one missing: the typing mistake is the one to tell.
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    inner = tuple(str(part) for part in first["loc"] if part != "[key]")  # pydantic's mark for a key, not its value
+    found = {mistake["loc"]: mistake for mistake in reversed(error.errors())}  # the first one of each key
+    mistakes = list(reversed(found.values()))
+    if any(mistake["type"] == "extra_forbidden" for mistake in mistakes):
+        # A key that was mistyped also leaves another one missing: the typing mistake is the one to tell.
+        mistakes = [mistake for mistake in mistakes if mistake["type"] != "missing"]
+    return "\n".join(_explained(mistake, origins, model, whole, above) for mistake in mistakes)
+
+
+def _explained(mistake: ErrorDetails, origins: Origins, model: type[BaseModel], whole: str, above: Key) -> str:
+    inner = tuple(str(part) for part in mistake["loc"] if part != "[key]")  # pydantic's mark for a key, not its value
     at = (*above, *inner)
     known = next((origins[at[:n]] for n in range(len(at), 0, -1) if at[:n] in origins), None)
     where = f"{known[0]}, line {known[1]}, " if known else ""
     key = ".".join(at) or whole
-    if first["type"] == "extra_forbidden":
+    if mistake["type"] == "extra_forbidden":
         return f"{where}{key}: no such key{nearest(at[-1], _keys_at(model, inner[:-1]))}"
-    if first["type"] in ("tuple_type", "list_type"):
-        return f"{where}{key}: input should be a list, like [{first['input']}]"
-    reason = first["msg"].removeprefix("Value error, ")
+    if mistake["type"] in ("tuple_type", "list_type"):
+        return f"{where}{key}: input should be a list, like [{mistake['input']}]"
+    reason = mistake["msg"].removeprefix("Value error, ")
     return f"{where}{key}: {reason[0].lower()}{reason[1:]}"
 
 

@@ -6,6 +6,10 @@ import sys
 
 import pytest
 
+from assistant.commands.listen import Printer
+from assistant.commands.output import print_rows
+from assistant.events import Responded, TokenGenerated, TurnStarted, WindowClosed, WindowDropped
+from assistant.records import Prompt, Response, Timings
 from tests.conftest import ROOT
 
 
@@ -40,6 +44,7 @@ def test_help_imports_no_torch_no_textual_and_no_sound_device():
         (("ask", "x.wav", "--profile", "defalt"), "did you mean 'default'"),
         (("ask", "x.wav", "--skill", "a", "--prompt", "b"), "either --skill or --prompt"),
         (("listen", "--input", "none.wav"), "no such file: none.wav"),
+        (("ask", "x.wav", "--prompt", " "), "--prompt is empty"),
         (("ask", "none.wav"), "no such file: none.wav"),
         (("profiles", "check", "nothing"), "no profile 'nothing'"),
         (("profiles", "show", "none.yaml"), "no such profile file"),
@@ -62,23 +67,48 @@ def test_a_file_that_is_no_sound_is_told_before_the_model_is_loaded(assistant, t
     assert "weights" not in said
 
 
-def test_an_answer_stands_beside_its_own_window_where_a_file_is_read_ahead(capsys):
-    from assistant.commands.listen import print_event
-    from assistant.events import TokenGenerated, TurnStarted, WindowClosed, WindowDropped
+def closed(number):
+    return WindowClosed(
+        window=number, kind="speech", reason="silence", start_s=number, duration_s=0.5, level_dbfs=-20.0
+    )
 
-    waiting = {}
+
+def answered(number, streamed, final):
+    """The events of an answer that a plugin may have made something else of."""
+    yield TurnStarted(window=number, kind="speech", skill="s", prompt="p")
+    for piece in streamed:
+        yield TokenGenerated(window=number, text=piece)
+    yield Responded(response=Response(final, "s", Prompt("p"), number, Timings()), audio_s=0.5)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_answer_stands_beside_its_own_window_where_a_file_is_read_ahead(capsys, monkeypatch, terminal):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    printer = Printer()
     for number in (1, 2, 3):
-        closed = WindowClosed(
-            window=number, kind="speech", reason="silence", start_s=number, duration_s=0.5, level_dbfs=-20.0
-        )
-        print_event(closed, waiting)
+        printer(closed(number))
     for number, said in ((1, "one"), (2, "two")):
-        print_event(TurnStarted(window=number, kind="speech", skill="s", prompt="p"), waiting)
-        print_event(TokenGenerated(window=number, text=said), waiting)
-    print_event(WindowDropped(window=3, reason="because"), waiting)
-    lines = capsys.readouterr().out.split("\n")
-    assert lines == ["", "[1.0 s, speech, 0.5 s] one", "[2.0 s, speech, 0.5 s] two", "[3.0 s, speech, 0.5 s] "]
-    assert not waiting
+        for event in answered(number, [f" {said[0]}", said[1:]], said):
+            printer(event)
+    printer(WindowDropped(window=3, reason="because"))
+    said = capsys.readouterr().out.replace("]  ", "] ")
+    assert said == "\n[1.0 s, speech, 0.5 s] one\n\n[2.0 s, speech, 0.5 s] two\n\n[3.0 s, speech, 0.5 s] "
+    assert not printer.waiting
+
+
+@pytest.mark.parametrize(("terminal", "line"), [(False, "[dog barks]"), (True, "a dog barks\n  [dog barks]")])
+def test_what_a_plugin_makes_of_an_answer_is_printed_too(capsys, monkeypatch, terminal, line):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    printer = Printer()
+    for event in (closed(1), *answered(1, ["a dog", " barks"], "[dog barks]")):
+        printer(event)
+    assert capsys.readouterr().out == f"\n[1.0 s, speech, 0.5 s] {line}\n"
+
+
+def test_a_piped_table_has_a_line_a_row_and_an_empty_one_has_none(capsys):
+    print_rows([{"name": "a", "file": "long" * 100}], as_json=False)
+    print_rows([], as_json=False)
+    assert capsys.readouterr().out.rstrip().splitlines()[1] == "a     " + "long" * 100
 
 
 def test_the_screen_needs_a_terminal(assistant):
@@ -89,6 +119,20 @@ def test_a_profile_with_an_unknown_skill_is_refused(assistant, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("extends: default\nanswer: {speech: singing}\n")
     assert "no skill 'singing'; there are: captions" in one_line(assistant("profiles", "check", str(path)))
+
+
+def test_all_mistakes_in_a_profile_are_told_at_once(assistant, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: default\nhearing: {pre_rol_s: 1}\ngeneration: {temperature: hot}\n")
+    result = assistant("profiles", "check", str(path))
+    first, second = result.stderr.splitlines()
+    assert result.returncode == 1
+    assert "line 2, hearing.pre_rol_s: no such key (did you mean 'pre_roll_s'?)" in first
+    assert "line 3, generation.temperature: input should be a valid number" in second
+    path.write_text("extends: default\nplugins: {tea: {}, captions: {most_words: 0}}\n")
+    said = assistant("profiles", "check", str(path)).stderr
+    assert "plugins.tea: no such plugin" in said
+    assert "plugins.captions.most_words: input should be greater" in said
 
 
 def test_settings_for_a_plugin_that_is_not_there_are_refused(assistant, tmp_path):

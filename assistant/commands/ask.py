@@ -148,6 +148,8 @@ def run(
 ) -> None:
     if skill and prompt:
         raise UserError("give either --skill or --prompt, not both")
+    if prompt is not None and not prompt.strip():
+        raise UserError("--prompt is empty: say what you want to know")
     settings, sound = load(profile), list(_sound(files))
     if not sound:  # told before the model is loaded
         sys.exit(1)

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 def run(manifest: str, profile: str, limit: int | None, as_json: bool) -> None:
+    settings = load(profile)
     try:
+        import salmonn_core.training.metrics  # noqa: F401 - what is missing is told before torch is loaded
         from salmonn_core.training.evaluate import chosen, measure_set
     except ModuleNotFoundError as error:
         raise UserError(f"eval needs {error.name}; run: pip install -e '.[train]' in its folder") from error
-    settings = load(profile)
     clips = chosen(Path(manifest), limit, seed=0)
     core = load_core(settings.core)
     scale = settings.generation.lora_scale

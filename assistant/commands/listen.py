@@ -35,36 +35,65 @@ from assistant.events import (
 from assistant.lines import action_lines, one_line, panel_lines, record_lines
 from assistant.profile import Profile, load
 from assistant.recording import unhurried
+from assistant.records import Response
 from assistant.session import Session
 
 
-def print_event(event: Event, waiting: dict[int, WindowClosed]) -> None:
-    """What a person wants to read of an event: answers on stdout, everything around them on stderr.
+class Printer:
+    """Writes what a person wants to read of the events: answers on stdout, everything around them on stderr.
 
-    Args:
+    Attributes:
         waiting: windows of which nothing was printed yet. A file is read ahead of its answers, so that a window's line
             begins with its answer and not where it ended.
     """
-    if isinstance(event, WindowClosed):
-        waiting[event.window] = event
-    elif isinstance(event, (TurnStarted, WindowDropped)) and event.window in waiting:
-        print(_heading(waiting.pop(event.window)), end="", flush=True)
-    if isinstance(event, Transcribed):
-        print(f'"{event.text}" -> ', end="", flush=True)
-    elif isinstance(event, TokenGenerated):
-        print(event.text, end="", flush=True)
-    elif isinstance(event, Responded):
-        slots = event.response.slots
+
+    def __init__(self) -> None:
+        self.waiting: dict[int, WindowClosed] = {}
+        self._follows = sys.stdout.isatty()  # somebody reads along; a pipe gets each answer as it is in the end
+        self._written = ""
+        self._shown: object = None  # nobody needs the same panels again after every answer
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, WindowClosed):
+            self.waiting[event.window] = event
+        elif isinstance(event, (TurnStarted, WindowDropped)) and event.window in self.waiting:
+            print(_heading(self.waiting.pop(event.window)), end="", flush=True)
+        if isinstance(event, Transcribed):
+            print(f'"{event.text}" -> ', end="", flush=True)
+        elif isinstance(event, TokenGenerated):
+            self._token(event.text)
+        elif isinstance(event, Responded):
+            self._answer(event.response)
+        elif isinstance(event, ActionTaken):
+            print("\n".join(f"  {line}" for line in action_lines(event)), flush=True)
+        elif isinstance(event, PanelsChanged):
+            self._show(event)
+        elif isinstance(event, EarsChanged):
+            complain(event.change.replace("_", " "))
+        elif said := aside(event):
+            print(said, file=sys.stderr) if isinstance(event, Listening) else complain(said)
+
+    def _token(self, text: str) -> None:
+        if self._follows:
+            print(text, end="", flush=True)
+            self._written += text
+
+    def _answer(self, response: Response) -> None:
+        """The rest of an answer's line, and the answer once more if a plugin made something else of it."""
+        if not self._follows:
+            print(response.text.strip(), end="")
+        elif response.text.strip() != self._written.strip():
+            print(f"\n  {response.text}" if self._written else response.text, end="")
+        self._written = ""
+        slots = response.slots
         print("".join(f"\n  {line}" for line in record_lines(slots)) if slots is not None else "", flush=True)
-    elif isinstance(event, ActionTaken):
-        print("\n".join(f"  {line}" for line in action_lines(event)), flush=True)
-    elif isinstance(event, PanelsChanged):
+
+    def _show(self, event: PanelsChanged) -> None:
+        if event.panels == self._shown:
+            return
+        self._shown = event.panels
         lines = [line for _, title, rows in event.panels for line in panel_lines(title, rows)]
         print("\n".join(f"  | {line}" for line in lines), flush=True)
-    elif isinstance(event, EarsChanged):
-        complain(event.change.replace("_", " "))
-    elif said := aside(event):
-        print(said, file=sys.stderr) if isinstance(event, Listening) else complain(said)
 
 
 def _heading(window: WindowClosed) -> str:
@@ -98,18 +127,13 @@ def run(
     if record is not None:
         chosen = unhurried(chosen)
     lock = threading.Lock()
-    waiting: dict[int, WindowClosed] = {}
-    panels: list[object] = []  # those that were shown last; people need not read them again after every answer
+    in_words = Printer()
 
     def show(event: Event) -> None:
         if isinstance(event, LevelMeasured):
             return
         with lock:
-            if isinstance(event, PanelsChanged) and not as_json:
-                if event.panels in panels:
-                    return
-                panels[:] = [event.panels]
-            print_json(event.as_dict()) if as_json else print_event(event, waiting)
+            print_json(event.as_dict()) if as_json else in_words(event)
 
     source = make_source(input_, chosen)
     if not source.live:

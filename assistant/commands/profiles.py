@@ -38,5 +38,5 @@ def check(name: str) -> None:
     problems: list[str] = []
     make_host(loaded, lambda plugin, message: problems.append(f"plugin {plugin} {message}"), safe=False)
     if problems:
-        raise UserError(f"profile {loaded.name}: {problems[0]}")
+        raise UserError("\n".join(f"profile {loaded.name}: {problem}" for problem in problems))
     print(f"{profile_module.find(name).path}: fine")

@@ -18,11 +18,13 @@ Report = Callable[[str, str], None]
 def make_host(profile: Profile, report: Report, safe: bool) -> PluginHost:
     """The plugin host, with the profile's skill names checked before anything slow is loaded."""
     host = PluginHost(profile, report, safe)
-    if host.mistakes:
-        raise UserError(host.mistakes[0])
     unknown = sorted(set(profile.plugins) - set(host.plugins))
-    if unknown:
-        raise UserError(f"profile {profile.name}: plugins.{unknown[0]}: no such plugin; see: assistant plugins list")
+    mistakes = [
+        *host.mistakes,
+        *(f"profile {profile.name}: plugins.{name}: no such plugin; see: assistant plugins list" for name in unknown),
+    ]
+    if mistakes:
+        raise UserError("\n".join(mistakes))
     for name in named_skills(profile):
         host.skill(name)
     return host

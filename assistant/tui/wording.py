@@ -57,18 +57,25 @@ def turn_text(turn: TurnStory) -> Text:
     text = Text(f"{heading(turn)}\n", style="dim")
     if turn.words:
         text.append(f"heard: {turn.words}\n", style="italic")
-    text.append(answer(turn).strip() or "...", style="not dim")
+    text.append(answer(turn).strip() or _no_text(turn), style="not dim")
     slots = turn.responded.response.slots if turn.responded else None
     for action in turn.actions:
         text.append("".join(f"\n  {line}" for line in action_lines(action, slots)), style="not dim")
     if turn.dropped:
-        text.append(f"\nnot answered: {turn.dropped}", style="italic")
+        text.append(("\n" if answer(turn) else "") + f"not answered: {turn.dropped}", style="italic")
     if turn.responded:
         text.append("\n")
         text.append(latency(turn.responded.response.timings_ms))
         if turn.responded.response.end == "cancelled":
             text.append("  (cancelled)", style="bold not dim")
     return text
+
+
+def _no_text(turn: TurnStory) -> str:
+    """What stands where an answer's text would."""
+    if turn.dropped:
+        return ""
+    return "..." if turn.responded is None else "(an empty answer)"
 
 
 def heading(turn: TurnStory) -> str:

@@ -108,9 +108,11 @@ def random_model(size: Size, device: str) -> Salmonn:
     try:
         with torch.device(device):
             wrapped = frozen(with_lora(LlamaForCausalLM(llm), LoraConfig()))
+            beats = Beats(config.beats)
+            beats.fold()  # as the loader does
             parts = (
                 frozen(WhisperEncoder(whisper)),
-                frozen(Beats(config.beats)),
+                frozen(beats),
                 frozen(Bridge(config.qformer, size.whisper_width, config.beats.encoder_embed_dim, size.width)),
             )
     finally:
@@ -237,6 +239,8 @@ def measure(
     device = check_device(device)
     cuda = torch.device(device).type == "cuda"
     wave = np.random.default_rng(0).standard_normal(int(audio_s * SAMPLE_RATE)).astype(np.float32) * 0.1
+    if cuda:
+        torch.cuda.set_device(device)  # whose clock and memory are asked from here on
     gc.collect()  # the size before this one: its recorded graphs and its weights hold each other
     model = random_model(size, device)
     if cuda:

@@ -42,6 +42,7 @@ TILES = {  # of (rows, width), those of the published 7B and 13B, for which the 
     (5120, 13_824): Tile(2, 512, 2, 2),
     (32_000, 5120): Tile(2, 512, 2, 2),
 }
+AMPERE = (8, 0)  # the first with bfloat16
 HOPPER = (9, 0)  # the first whose programs can begin, and ask for their weights, before the kernel before has ended
 SEEN_BLOCK = 64  # positions of a program of attention
 ROWS = 32  # positions of a prompt that a program takes
@@ -61,8 +62,14 @@ def can_fuse(llm: Any) -> bool:
     others = (layer.self_attn.o_proj, layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj, llm.lm_head)
     dim = layer.self_attn.head_dim
     plain = all(type(module) is nn.Linear and module.bias is None for module in others)
-    halves = others[0].weight.dtype in (torch.bfloat16, torch.float16)
-    return plain and halves and dim >= LEAST_DOT and dim & (dim - 1) == 0
+    return plain and _compiles(others[0].weight) and dim >= LEAST_DOT and dim & (dim - 1) == 0
+
+
+def _compiles(weight: Tensor) -> bool:
+    """Whether Triton has the weight's numbers, in half precision, where it stands."""
+    if weight.dtype == torch.bfloat16 and weight.is_cuda and torch.version.cuda is not None:
+        return torch.cuda.get_device_capability(weight.device) >= AMPERE
+    return weight.dtype in (torch.bfloat16, torch.float16)
 
 
 class FusedLayer:

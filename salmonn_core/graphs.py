@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -21,7 +22,7 @@ def recorded(
 
     Args:
         stream: what it is recorded on, for one that will run beside others: cuBLAS has a workspace for each stream
-            that is recorded on, and all that name none have one stream.
+            that is recorded on, and all on a device that name none have one stream.
     """
     if device.type != "cuda":
         return run
@@ -33,7 +34,7 @@ def recorded(
                 run()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
+        with torch.cuda.graph(graph, stream=stream or _shared(device)):
             result = run()
 
     def replay() -> Result:
@@ -41,6 +42,12 @@ def recorded(
         return result
 
     return replay
+
+
+@lru_cache
+def _shared(device: torch.device) -> torch.cuda.Stream:
+    """What a device's passes are recorded on; torch's own default stays with the device that was first."""
+    return torch.cuda.Stream(device)
 
 
 class Kept(OrderedDict[Key, Result]):

@@ -86,7 +86,7 @@ def named(logits: Tensor, labels: Sequence[str], question: str = "") -> Names:
     """
     if not labels or not len(logits):
         return Names()
-    logits = logits.float()
+    logits = logits.float().cpu()  # at once: each number that is looked at would be waited for
     if WHO.search(question) and set(VOICES) <= set(labels):
         return Names(voice=_voice(logits, labels))
     sounds = [index for index, label in enumerate(labels) if label not in VOICES]

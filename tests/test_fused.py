@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,12 @@ from tests.conftest import ROOT
 SIZES = {"hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2, "num_attention_heads": 4}
 ROOM = 192  # three programs of attention a head
 triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="the kernels need Triton: Linux only")
+
+
+@pytest.fixture(autouse=True)
+def interpreted(monkeypatch):
+    """As without a GPU: the interpreter does not have what only a GPU can do."""
+    monkeypatch.setattr("torch.version.cuda", None)
 
 
 def llama(targets=("q_proj", "v_proj"), **changed):
@@ -144,12 +151,21 @@ def test_without_a_compiler_the_kernels_are_left_alone(monkeypatch):
 
 @pytest.mark.parametrize(("capability", "early"), [((8, 9), False), ((9, 0), True), ((12, 0), True)])
 def test_kernels_begin_early_only_where_the_gpu_can(monkeypatch, capability, early):
-    monkeypatch.setattr("torch.version.cuda", None)
     assert fused._begins() == {"EARLY": False}
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
     monkeypatch.setattr("torch.version.cuda", "13.0")
     assert fused._begins() == ({"EARLY": True, "launch_pdl": True} if early else {"EARLY": False})
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "can"),
+    [((7, 5), torch.bfloat16, False), ((7, 5), torch.float16, True), ((8, 0), torch.bfloat16, True)],
+)
+def test_bfloat16_kernels_are_left_to_gpus_that_have_it(monkeypatch, capability, dtype, can):
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: capability)
+    assert fused._compiles(SimpleNamespace(dtype=dtype, is_cuda=True, device="cuda:0")) == can
 
 
 COMPILED = """

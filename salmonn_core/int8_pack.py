@@ -98,13 +98,15 @@ class Matrix(nn.Module):
         high = x.amax(dim=1, keepdim=True).clamp_min(0.0).double()
         exact = ((high - low) / self.levels).clamp_min(self.smallest)
         scale, zero = exact.float(), (low / exact).round_()
-        # FBGEMM rounds a fused product and sum: in float64 both are exact.
-        integers = x.double().mul_(scale.reciprocal()).sub_(zero).float().round_().clamp_(0.0, self.levels)
+        # FBGEMM rounds a fused product and sum: in float64 both are exact. To integers it rounds here, too, up to LEVELS.
+        integers = x.double().mul_(scale.reciprocal()).sub_(zero).float()
+        if self.few:
+            integers.round_().clamp_(0.0, self.levels)
         return self.product(integers, 0).addcmul_(zero.float(), self.sums).mul_(scale).mul_(self.scales)
 
     @torch.jit.export
     def product(self, integers: Tensor, zero: int) -> Tensor:
-        """Rows of integers that span at most `levels`, as floats rounded here, times the matrix of integers."""
+        """Rows that span at most `levels`, as floats that are rounded to integers, times the matrix of integers."""
         return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(integers, 1.0, zero, self.packed)
 
 

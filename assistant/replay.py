@@ -14,7 +14,7 @@ from assistant.audio.source import cut
 from assistant.audio.vad import VoiceDetector
 from assistant.core import NEVER
 from assistant.errors import UserError
-from assistant.events import DeviceStateChanged, EarsChanged, Event, LevelMeasured
+from assistant.events import DeviceStateChanged, EarsChanged, Event, LevelMeasured, TokenGenerated
 from assistant.recorded import Recorded
 from assistant.recording import fingerprint, plain
 from assistant.records import GenerationSettings, Prompt, WindowEnd, WindowKind
@@ -183,10 +183,16 @@ def _tell(row: dict[str, Any], event: Mapping[str, Any]) -> None:
     if event["event"] == "window_dropped":
         row["dropped"] = event["reason"]
         return
+    if event["event"] == TokenGenerated.name:
+        if event["text"] == NOT_RECORDED:
+            row["missing"] = True
+        return
     if event["event"] == "turn_started":
         told = {"heard_as": event["kind"], "skill": event["skill"], "prompt": event["prompt"]}
     elif event["event"] == "response":
-        told = {"answer": event["text"], "slots": event.get("slots"), "end": event["end"]}
+        # What a skill would make of no answer, such as a caption in brackets, is none either.
+        text = NOT_RECORDED if row.pop("missing", False) else event["text"]
+        told = {"answer": text, "slots": event.get("slots"), "end": event["end"]}
     else:
         return
     if "answer" in row:  # a skill asked about its window once more

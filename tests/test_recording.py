@@ -212,6 +212,19 @@ def test_another_profile_shows_what_differs(record, host, quiet):
     assert merged[1]["window"][1] is None  # three windows have become one
 
 
+def test_what_a_skill_makes_of_no_answer_is_none_either():
+    (row,) = rows(
+        [
+            {"event": "window_closed", "window": 1, "start_s": 0.0, "duration_s": 1.0, "kind": "sound", "reason": "x"},
+            {"event": "turn_started", "window": 1, "kind": "sound", "skill": "captions", "prompt": "p"},
+            {"event": "token", "window": 1, "text": NOT_RECORDED},
+            {"event": "response", "window": 1, "text": "[(the recording has no answer to]", "end": "done"},
+        ]
+    )
+    assert row["answer"] == NOT_RECORDED
+    assert "missing" not in row
+
+
 def test_a_live_model_that_says_something_else_is_a_difference(record, host):
     folder, _ = record(ArraySource(SAYING))
     (change,) = changes(again(folder, host, core=FakeCore("other")))

@@ -98,7 +98,7 @@ class Matrix(nn.Module):
         high = x.amax(dim=1, keepdim=True).clamp_min(0.0).double()
         exact = ((high - low) / self.levels).clamp_min(self.smallest)
         scale, zero = exact.float(), (low / exact).round_()
-        # FBGEMM rounds a fused product and sum: in float64 both are exact. To integers it rounds here, too, up to LEVELS.
+        # FBGEMM rounds a fused product and sum: in float64 both are exact. The product rounds to integers up to LEVELS.
         integers = x.double().mul_(scale.reciprocal()).sub_(zero).float()
         if self.few:
             integers.round_().clamp_(0.0, self.levels)

@@ -54,8 +54,13 @@ def _path(action: Write) -> Path:
 
 def _append(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8", opener=_for_its_owner) as file:
         file.write(text)
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    """What was said is nobody else's business, as in the history."""
+    return os.open(path, flags, 0o600)
 
 
 def _notify(action: Notify) -> None:

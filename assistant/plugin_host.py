@@ -149,7 +149,9 @@ class PluginHost:
             UserError: there is none; the names that exist are listed.
         """
         if name not in self.skills:
-            raise UserError(f"no skill {name!r}; there are: {', '.join(sorted(self.skills))}")
+            off = sorted(state.name for state in self.plugins.values() if state.disabled is not None)
+            gone = f"; plugins that are off: {', '.join(off)}" if off else ""
+            raise UserError(f"no skill {name!r}; there are: {', '.join(sorted(self.skills))}{gone}")
         return self.skills[name]
 
     def skills_of(self, plugin: str) -> list[Skill]:
@@ -215,6 +217,18 @@ class PluginHost:
         if state.disabled is not None:
             raise UserError(f"plugin {name} is off: {state.disabled}")
         return {command.name: command for command in self._one(state, "register_commands", {}) or ()}
+
+    def switch(self, name: str, off: str | None) -> None:
+        """Switch a plugin off by hand, for this reason, or on again; its skills go and come with it."""
+        state = self.plugins[name]
+        state.disabled, state.strikes = off, 0
+        if off is not None:
+            self.skills = {skill: each for skill, each in self.skills.items() if self._owners.get(skill) != name}
+        elif self._manager.get_plugin(name) is None:  # it was off when this host began
+            del self.plugins[name]
+            self._load(state)
+        else:
+            self._register_skills(state)
 
     def error(self, source: str, message: str) -> None:
         """Note an error for the plugins; they are told before the next window. Safe from any thread."""

@@ -19,6 +19,12 @@ WindowKind = Literal["speech", "sound"]
 WindowEnd = Literal["silence", "max_window", "steady", "speech", "manual", "device_lost", "end_of_file"]
 DeviceState = Literal["active", "reconnecting", "unavailable"]
 TurnEnd = Literal["done", "stopped", "cancelled", "superseded", "failed"]
+# Where an answer is shown that did not come to its end, so that it does not look like a whole one.
+BROKEN_OFF: Mapping[TurnEnd, str] = {
+    "cancelled": "(cancelled)",
+    "superseded": "(broken off: somebody talked on)",
+    "failed": "(failed)",
+}
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,15 @@ from assistant.events import (
     WindowPaused,
     WindowResumed,
 )
-from assistant.records import AudioWindow
+from assistant.records import AudioWindow, WindowEnd
 from assistant.turns import Turns
 from assistant.voice import Voice
 
 Emit = Callable[[Event], None]
 WAITING_WINDOWS = 4  # a live loop further behind than this drops the oldest window, and says so
 DROP_REPORT_S = 1.0
+# A window that ended so was cut in the middle: whoever is heard next is no new talker, who waits for no answer.
+GOES_ON: tuple[WindowEnd, ...] = ("max_window", "steady")
 TOO_FAR_BEHIND = "too many windows wait for an answer"
 
 
@@ -296,6 +298,8 @@ class Session:
         if not self._source.live or not limit or running is None or self._voice.voiced_s < limit:
             return
         answered = (running.final or running.window) if isinstance(running, Early) else running
+        if answered.end in GOES_ON:
+            return
         if answered.id != self._voice.window and not self._turns.cancel.is_set():
             self._turns.cancelled_as = "superseded"
             self._turns.cancel.set()

@@ -125,7 +125,12 @@ class Turns:
                 yield WindowDropped(window=window.id, reason="no speech, and the profile ignores sounds")
                 return
             claims = self.host.claims(window, self.past)
-            skill = self.host.skill(self._chosen(window, claims))
+            chosen = self._chosen(window, claims)
+            if chosen not in self.host.skills:
+                yield from self._plugin_events()
+                yield WindowDropped(window=window.id, reason=f"the skill {chosen} is switched off")
+                return
+            skill = self.host.skill(chosen)
         before = self._said_before(window, skill) if instruction is None else ""
         yield from self._turn(_Ask(window, audio, skill, instruction, claims, clock, settled=settled, before=before))
 
@@ -159,8 +164,9 @@ class Turns:
     def _chosen(self, window: AudioWindow, claims: Claims) -> str:
         """The profile's pin, the best claim, or the profile's skill for that kind of window."""
         answer = self.profile.answer
-        if answer.pin is not None and window.kind in self.host.skill(answer.pin).kinds:
-            return answer.pin
+        pinned = self.host.skills.get(answer.pin) if answer.pin is not None else None
+        if pinned is not None and window.kind in pinned.kinds:
+            return pinned.name
         if claims:
             return claims[0][1]
         return answer.speech if window.kind == "speech" else answer.sound

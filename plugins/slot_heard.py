@@ -43,7 +43,9 @@ def _heard(field: Property, said: Any, transcript: str) -> Any:
         return said  # the one that was listened for
     known = said if _is_in(said, transcript) else None
     if field.format:
-        return _read(FINDERS[field.format](transcript), said) or (known if field.format == "time" else None)
+        return _read(FINDERS[field.format](transcript), said) or (
+            known if field.format == "time" and _is_in(said, _without_durations(transcript)) else None
+        )
     if field.type in {"integer", "number"}:
         return None if said is None else _read(_numbers(transcript), said)
     return said if field.type == "boolean" else known
@@ -59,6 +61,11 @@ def _is_in(said: Any, transcript: str) -> bool:
     """Whether the words are there in a row, in singular or plural, numbers in words or digits."""
     words, text = _plain(str(said)), _plain(transcript)
     return said is not None and bool(words) and f" {words} " in f" {text} "
+
+
+def _without_durations(transcript: str) -> str:
+    """Of "five minutes" the five is no time of day."""
+    return re.sub(rf"\b\d+(\.\d+)? {UNITS}\b", " ", digits(transcript))
 
 
 def _plain(text: str) -> str:

@@ -96,6 +96,16 @@ def test_an_answer_stands_beside_its_own_window_where_a_file_is_read_ahead(capsy
     assert not printer.waiting
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_answer_that_was_broken_off_says_so(capsys, monkeypatch, terminal):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    printer = Printer()
+    response = Response("The Lord of", "s", Prompt("p"), 1, Timings(), end="superseded")
+    for event in (closed(1), *answered(1, ["The Lord of"], ""), Responded(response=response, audio_s=1.0)):
+        printer(event)
+    assert "(broken off: somebody talked on)\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("terminal", "line"), [(False, "[dog barks]"), (True, "a dog barks\n  [dog barks]")])
 def test_what_a_plugin_makes_of_an_answer_is_printed_too(capsys, monkeypatch, terminal, line):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)

@@ -94,8 +94,8 @@ def test_the_whole_window_is_what_plugins_see_of_an_early_answer(live, host):
 class Talkative(FakeCore):
     """A long answer, a word each 20 ms."""
 
-    def __init__(self):
-        super().__init__(*["word "] * 200)
+    def __init__(self, words=200):
+        super().__init__(*["word "] * words)
         self.between = lambda: time.sleep(0.02)
 
 
@@ -112,6 +112,14 @@ def test_a_voice_far_softer_than_whoever_asked_cancels_nothing(live):
     behind = [silence(0.9), tone(0.9, 0.3), silence(1.0), tone(1.2, 0.04), silence(3.0)]
     (first, *_) = answers(live(behind, Talkative())[0])
     assert first.end == "done"
+
+
+def test_what_goes_on_past_a_full_window_does_not_cost_its_answer(live):
+    """Music, or somebody who talks for long: the window was cut in the middle, and nobody has lost interest."""
+    full = [silence(0.9), tone(5.0), silence(3.0)]
+    first, *_ = answers(live(full, Talkative(60), max_window_s=2.5, pre_roll_s=0.3, overlap_s=0.0)[0])
+    assert first.end == "done"
+    assert first.text.count("word") == 60
 
 
 def test_barge_in_can_be_switched_off(live):

@@ -284,6 +284,27 @@ def test_the_wipe_key_takes_the_running_answer_too(profile, turns, settings, fil
     assert b"hello there" not in on_disk(file)
 
 
+def test_the_delete_key_takes_one_window_and_its_answers(profile, turns, settings, file):
+    def press(kept, _session, event):
+        if isinstance(event, Responded) and event.response.window_id == 2:
+            kept.history.forget(1)
+
+    listen(profile, turns, settings, during=press)
+    (left,) = kept_in(file)
+    assert left.window.number == 2
+
+
+def test_the_delete_key_leaves_the_windows_of_earlier_sessions(profile, turns, settings, file):
+    listen(profile, turns, settings)
+
+    def press(kept, _session, event):
+        if isinstance(event, Responded) and event.response.window_id == 2:
+            kept.history.forget(2)
+
+    listen(profile, turns, settings, during=press)
+    assert [turn.window.number for turn in kept_in(file)] == [1, 2, 1]
+
+
 def test_after_a_kill_everything_that_was_answered_is_there(file):
     code = f"""
 import os

@@ -252,6 +252,8 @@ def test_the_home_profile_makes_a_timer_of_what_was_heard(assistant_loop):
         (Property(format="time"), "seven", "wake me at seven thirty p m", "19:30"),
         (Property(format="time"), "eight", "from seven p m to eight p m", "20:00"),
         (Property(format="time"), "seven", "wake me at ten minutes", None),
+        (Property(format="time"), "five", "set a timer for five minutes", None),
+        (Property(format="time"), "ten", "in five minutes at ten", "10:00"),
         (Property(format="time"), "seven", "a table for seven a clock in the evening", "19:00"),
         (Property(type="integer"), "four", "a table at four clock", None),
         (Property(format="duration"), None, "five minutes and ten seconds", "PT5M10S"),

@@ -195,9 +195,10 @@ async def test_before_anything_was_heard_the_keys_for_windows_break_nothing(prof
     screen = app(profile, FakeCore("yes"), tone(0.0))
     async with screen.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: "listening" in shown(screen, StatusLine))
-        for action in ("replay", "ask_again", "why", "save", "delete", "previous_window", "next_window"):
+        for action in ("replay", "ask_again", "why", "save", "delete", "previous_window", "next_window", "cut"):
             await pilot.press(ACTIONS[action].key)
-        await until(pilot, lambda: toasts(screen).count("No window is selected") == 4)
+        await until(pilot, lambda: toasts(screen).count("No window is selected") == 5)
+        await until(pilot, lambda: "No window is open" in toasts(screen))
         assert len(screen.screen_stack) == 1
         assert screen.selected is None
 

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from assistant.commands import listen
+from assistant.errors import UserError
 from assistant.events import ActionTaken, PanelsChanged, PluginDisabled, PluginReloaded
 from assistant.plugin_host import PluginHost
 from assistant.tui.palette import commands
@@ -15,7 +16,7 @@ from assistant.tui.screens import Panels, PluginOutput
 from assistant.tui.widgets import PanelBoard, StatusLine, TurnView
 from assistant.turns import Turns
 from tests.conftest import FakeCore, silence, tone
-from tests.screening import SAYING, SAYINGS, app, shown, toasts, until
+from tests.screening import QUIET, SAYING, SAYINGS, app, shown, toasts, until
 
 PLUGIN = """
 from dataclasses import replace
@@ -159,8 +160,25 @@ async def test_three_strikes_are_toasts_and_the_palette_switches_the_plugin_on_a
         titles = {command.title: command for command in commands(screen)}
         titles["Plugin: switch door on again"].callback()
         state = screen.loop.turns.host.plugins["door"]
-        assert state.disabled is None
+        await until(pilot, lambda: state.disabled is None and "plugin door is on" in toasts(screen))
         assert state.strikes == 0
+
+
+async def test_a_plugin_that_is_switched_off_takes_its_skills_with_it_and_brings_them_back(profile):
+    screen = app(profile, FakeCore("yes"), SAYING, after=QUIET)
+    async with screen.run_test(size=(120, 40)) as pilot:
+        await answered(pilot, screen)
+        host = screen.loop.turns.host
+        screen.switch_plugin("spoken-qa", "switched off by you")
+        await until(pilot, lambda: "plugin spoken-qa is off, with its skills" in toasts(screen))
+        assert "spoken-qa" not in host.skills
+        with pytest.raises(UserError, match=r"no skill 'spoken-qa'.*plugins that are off: spoken-qa"):
+            host.skill("spoken-qa")
+        window = screen.loop.turns.heard[1].window
+        (dropped,) = screen.loop.turns.answer(window)
+        assert dropped.reason == "the skill spoken-qa is switched off"
+        screen.switch_plugin("spoken-qa", None)
+        await until(pilot, lambda: "spoken-qa" in host.skills)
 
 
 async def test_a_disabled_plugin_whose_reason_nobody_has_read_is_told_with_it(profile):

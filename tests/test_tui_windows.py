@@ -1,14 +1,17 @@
 """Looking back: the strip, replay, ask again, why, saving, forgetting."""
 
 import threading
+from typing import get_args
 
+import numpy as np
 import soundfile
 
-from assistant.records import GenerationSettings
+from assistant.records import GenerationSettings, WindowEnd
 from assistant.tui.screens import AskAgain, Confirm, EnterText, Why
-from assistant.tui.widgets import StatusLine, TurnView, WindowTile
+from assistant.tui.widgets import StatusLine, TurnView, WindowStrip, WindowTile
+from assistant.tui.wording import ENDED
 from tests.conftest import FakeCore
-from tests.screening import SAYINGS, app, shown, toasts, until
+from tests.screening import SAYING, SAYINGS, app, shown, toasts, until
 
 SIZE = (120, 44)
 
@@ -145,14 +148,49 @@ async def test_a_window_is_saved_only_when_asked_for_and_where_one_says(profile,
 
 
 async def test_a_deleted_window_is_gone_with_its_answers_and_its_audio_tokens(profile):
-    screen = app(profile, FakeCore("yes"), SAYINGS)
+    stored = []
+    screen = app(profile, FakeCore("yes"), SAYINGS, forget=stored.append)
     async with screen.run_test(size=SIZE) as pilot:
         await heard(pilot, screen)
         await pilot.press("d")
         await until(pilot, lambda: len(screen.query(WindowTile)) == len(screen.query(TurnView)) == 1)
         assert screen.selected == 1
+        assert stored == [2]
         assert list(screen.loop.turns.heard) == [1]
         assert len(screen.heard) == 1
+
+
+def test_every_way_a_window_can_end_is_explained():
+    assert set(ENDED) == set(get_args(WindowEnd))
+
+
+async def test_at_any_width_the_strip_shows_the_selected_window_and_the_newest_is(profile):
+    wave = np.concatenate([SAYING] * 6)
+    screen = app(profile, FakeCore("yes"), wave)
+
+    def in_sight(number):
+        tile = screen.query_one(WindowStrip).tile(number)
+        return tile is not None and tile.region.overlaps(screen.query_one(WindowStrip).region)
+
+    async with screen.run_test(size=(90, 32)) as pilot:
+        await heard(pilot, screen, 6)
+        await until(pilot, lambda: in_sight(6))
+        assert not in_sight(1)
+        await pilot.resize_terminal(80, 30)
+        await until(pilot, lambda: in_sight(6))
+
+
+async def test_nobody_is_promised_an_answer_while_the_ears_are_off(profile):
+    screen = app(profile, FakeCore("yes"), SAYINGS)
+    async with screen.run_test(size=SIZE) as pilot:
+        await heard(pilot, screen)
+        await pilot.press("p")
+        await until(pilot, lambda: "not listening | paused" in shown(screen, StatusLine))
+        await pilot.press("t")
+        await until(pilot, lambda: "listen again first" in toasts(screen))
+        assert "talking" not in shown(screen, StatusLine)
+        await pilot.press("p")
+        await until(pilot, lambda: shown(screen, StatusLine).strip().startswith("listening"))
 
 
 async def test_forgetting_everything_asks_first_and_calls_what_stores(profile):

@@ -17,6 +17,7 @@ from assistant.history import HistoryStore, KeptTurn, history_path, privacy_line
 from assistant.history.export import FORMATS, ONE_SESSION, latest_session
 from assistant.history.records import clock_time
 from assistant.profile import load
+from assistant.records import BROKEN_OFF
 
 UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
@@ -55,7 +56,7 @@ def list_turns(profile: str, since: str | None, limit: int, as_json: bool) -> No
     if as_json:
         _print_turns(turns)
         return
-    print_rows((_row(turn) | {"text": _short(turn.answer)} for turn in turns), as_json)
+    print_rows((_row(turn) | {"text": _answer(turn)} for turn in turns), as_json)
     if not turns:
         complain("nothing is kept yet" if not since else f"nothing is kept since {clock_time(start)}")
 
@@ -139,6 +140,12 @@ def _row(turn: KeptTurn) -> dict[str, Any]:
         "kind": turn.kind,
         "skill": turn.skill,
     }
+
+
+def _answer(turn: KeptTurn) -> str:
+    """In one line, and whether it is a whole one."""
+    broken = next((words for end, words in BROKEN_OFF.items() if end == turn.end), "")
+    return f"{_short(turn.answer)} {broken}".strip()
 
 
 def _short(text: str | None) -> str:

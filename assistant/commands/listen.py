@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -35,8 +36,8 @@ from assistant.events import (
 from assistant.lines import action_lines, one_line, panel_lines, record_lines
 from assistant.profile import Profile, load
 from assistant.recording import unhurried
-from assistant.records import Response
-from assistant.session import Session
+from assistant.records import BROKEN_OFF, Response
+from assistant.session import GOES_ON, Session
 
 
 class Printer:
@@ -57,7 +58,8 @@ class Printer:
         if isinstance(event, WindowClosed):
             self.waiting[event.window] = event
         elif isinstance(event, (TurnStarted, WindowDropped)) and event.window in self.waiting:
-            print(_heading(self.waiting.pop(event.window)), end="", flush=True)
+            kind = event.kind if isinstance(event, TurnStarted) else None  # as the model heard it, not the gate
+            print(_heading(self.waiting.pop(event.window), kind), end="", flush=True)
         if isinstance(event, Transcribed):
             print(f'"{event.text}" -> ', end="", flush=True)
         elif isinstance(event, TokenGenerated):
@@ -84,6 +86,8 @@ class Printer:
             print(response.text.strip(), end="")
         elif response.text.strip() != self._written.strip():
             print(f"\n  {response.text}" if self._written else response.text, end="")
+        if broken := BROKEN_OFF.get(response.end):
+            print(f" {broken}", end="")
         self._written = ""
         slots = response.slots
         print("".join(f"\n  {line}" for line in record_lines(slots)) if slots is not None else "", flush=True)
@@ -96,9 +100,9 @@ class Printer:
         print("\n".join(f"  | {line}" for line in lines), flush=True)
 
 
-def _heading(window: WindowClosed) -> str:
-    goes_on = ", goes on" if window.reason == "steady" else ""
-    return f"\n[{window.start_s:.1f} s, {window.kind}, {window.duration_s:.1f} s{goes_on}] "
+def _heading(window: WindowClosed, kind: str | None) -> str:
+    goes_on = ", goes on" if window.reason in GOES_ON else ""
+    return f"\n[{window.start_s:.1f} s, {kind or window.kind}, {window.duration_s:.1f} s{goes_on}] "
 
 
 ASIDES: dict[type[Event], str] = {
@@ -128,17 +132,25 @@ def run(
         chosen = unhurried(chosen)
     lock = threading.Lock()
     in_words = Printer()
+    reader_left = threading.Event()
 
     def show(event: Event) -> None:
-        if isinstance(event, LevelMeasured):
+        if isinstance(event, LevelMeasured) or reader_left.is_set():
             return
-        with lock:
-            print_json(event.as_dict()) if as_json else in_words(event)
+        try:
+            with lock:
+                print_json(event.as_dict()) if as_json else in_words(event)
+        except BrokenPipeError:  # such as `| head -1`, in one of the session's threads
+            reader_left.set()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to write goes nowhere
+            os.kill(os.getpid(), signal.SIGTERM)
 
     source = make_source(input_, chosen)
     if not source.live:
         chosen = openly(chosen)
     with keeping(chosen, source, show, record) as kept:
+        if not as_json:
+            print(f"loading {chosen.core.model}; nothing is heard yet", file=sys.stderr)
         turns = make_turns(
             chosen, lambda name, message: kept.emit(ErrorRaised(source=name, message=f"plugin {name} {message}"))
         )
@@ -149,6 +161,8 @@ def run(
             _listen(session, seconds, by_key=input_ != "-")
         finally:
             turns.close(kept.emit)
+    if reader_left.is_set():
+        sys.exit(1)
     if session.reason == "interrupted":
         complain("interrupted")
         sys.exit(130)

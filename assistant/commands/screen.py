@@ -36,10 +36,15 @@ def run(profile: str, input_: str | None, safe: bool) -> None:
 
         def wipe() -> str:
             history.wipe()
-            return "everything that was heard is forgotten, in memory and on this machine"
+            return "everything that was heard is forgotten, in memory and in the history; files that skills wrote stay"
 
         services = Services(
-            detector=detector, consumers=(history,), wipe=wipe, privacy=kept_in_words, switched=history.use
+            detector=detector,
+            consumers=(history,),
+            forget=history.forget,
+            wipe=wipe,
+            privacy=kept_in_words,
+            switched=history.use,
         )
         app = AssistantApp(chosen, source, services, watched=profile)
         app.run()

@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -168,6 +168,15 @@ class HistoryStore:
             self.turn(number)
         marks = ", ".join("?" * len(numbers))
         return self._forget(f"id IN ({marks})", tuple(numbers))
+
+    def forget_window(self, number: int, sessions: Collection[str]) -> int:
+        """Remove the turns about a window of some sessions, by its number and their uids; how many turns that were."""
+        marks = ", ".join("?" * len(sessions))
+        return self._forget(
+            "window IN (SELECT windows.id FROM windows JOIN sessions ON sessions.id = windows.session "
+            f"WHERE windows.number = ? AND sessions.uid IN ({marks}))",
+            (number, *sessions),
+        )
 
     def forget_before(self, seconds: float) -> int:
         """Remove what was heard before a time in seconds since 1970; how many turns that were."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -72,6 +73,7 @@ class HistoryWriter:
         self._memory = Memory(LONGEST_WINDOW_S)
         self._windows: dict[int, _Heard] = {}
         self._running: dict[int, _Running] = {}
+        self._kept_in: defaultdict[int, set[str]] = defaultdict(set)  # sessions that have turns of a window
         self._store: HistoryStore | None = None
         self._complained = ""
         self._expire_at = 0.0
@@ -118,6 +120,15 @@ class HistoryWriter:
             self._windows.clear()
             self._running.clear()
         self._worker.do(lambda: done(wipe(self._settings)))
+
+    def forget(self, window: int) -> None:
+        """Forget a window of this run and its turns, for a screen's key. Returns at once."""
+        with self._lock:
+            self._windows.pop(window, None)
+            self._running.pop(window, None)
+            sessions = self._kept_in.pop(window, set())
+        if sessions:
+            self._worker.do(partial(self._forget, history_path(self._settings), window, sessions))
 
     def close(self) -> None:
         """Store what waits and close the file."""
@@ -201,6 +212,7 @@ class HistoryWriter:
         if heard:
             heard.audio = None
         if self.keeps:
+            self._kept_in[turn.window.number].add(turn.session.uid)
             self._worker.do(partial(self._write, history_path(self._settings), turn, audio))
 
     def _write(self, path: Path, turn: KeptTurn, audio: np.ndarray | None) -> None:
@@ -208,6 +220,9 @@ class HistoryWriter:
         self._opened(path).add(turn, None if audio is None else flac(audio))
         self._complained = ""
         self._expire()
+
+    def _forget(self, path: Path, window: int, sessions: set[str]) -> None:
+        self._opened(path).forget_window(window, sessions)
 
     def _opened(self, path: Path) -> HistoryStore:
         if self._store is None or self._store.path != path:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,7 +42,7 @@ from assistant.events import (
 from assistant.profile import Profile, load
 from assistant.profile_diff import describe, reloads_model
 from assistant.profile_watch import ProfileWatch, origin
-from assistant.tui.loop import Loop
+from assistant.tui.loop import DEVICE_CHANGED, Loop
 from assistant.tui.messages import Happened, LoopEnded, ProfileSwitched, SwitchFailed, WindowHeard
 from assistant.tui.palette import commands
 from assistant.tui.plugin_views import PluginViews
@@ -75,7 +79,6 @@ class AssistantApp(PluginViews):
         self.profile, self._source = profile, source
         self._watch = ProfileWatch(watched) if watched else None
         self._frames, self._kind_open = 0, ""
-        self._state = "loading"  # what goes on while nothing is heard or answered
         self.microphones: list[Microphone] = []
         self.failure: str | None = None
         self.set_keymap(profile.keys)
@@ -93,6 +96,7 @@ class AssistantApp(PluginViews):
         yield Footer(show_command_palette=False)  # it is among the keys already
 
     def on_mount(self) -> None:
+        self._leave_when_told()
         self.query_one(Conversation).focus()
         self._show_profile()
         self._apply_screen_settings()
@@ -102,6 +106,13 @@ class AssistantApp(PluginViews):
             self.push_screen(FirstRun(self.services, self.profile), self._first_run_ended)
         else:
             self._start(self._source)
+
+    def _leave_when_told(self) -> None:
+        """A signal ends the screen as `q` does, so that the terminal is as it was."""
+        if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self.exit)
 
     def _first_run_ended(self, finished: bool | None) -> None:
         if not finished:
@@ -195,14 +206,17 @@ class AssistantApp(PluginViews):
 
     def _show_listening(self, event: Listening) -> None:
         self._state = "listening"
-        self._status(device=event.source, state=self._state)
-        self.query_one("#hint", Static).update("Listening. Speak, or let it hear something. f1 lists the keys.")
+        self._status(device=event.source, state=self._at_rest())
+        self._hint("Listening. Speak, or let it hear something. f1 lists the keys.")
+
+    def _hint(self, words: str) -> None:
+        self.query_one("#hint", Static).update(words)
 
     def _show_opened(self, event: WindowOpened) -> None:
         self._status(state=f"hearing {event.kind}")
 
     def _show_closed(self, event: WindowClosed) -> None:
-        self._status(state=self._state)
+        self._status(state=self._at_rest())
         self.query_one("#hint", Static).display = False
         self._set_ears()
 
@@ -212,24 +226,29 @@ class AssistantApp(PluginViews):
             tile.show(kind=event.kind)
 
     def _show_response(self, event: Responded) -> None:
-        self._status(state=self._state, latency=latency_forms(event.response.timings_ms))
+        self._status(state=self._at_rest(), latency=latency_forms(event.response.timings_ms))
 
     def _show_dropped_frames(self, event: FramesDropped) -> None:
         self.notify(f"{event.count} frames of sound were lost: the machine is too busy", severity="warning")
 
     def _show_device(self, event: DeviceStateChanged) -> None:
         away = "" if event.state == "active" else f"microphone {event.state}"
-        self._status(away=away, device=event.device)
+        self._away = bool(away)
+        self._status(away=away, device=event.device, state=self._at_rest())
         if away:
+            self._hint(f"No microphone: {event.reason}. Plug it in, or choose another: ctrl+p, Device.")
             self.notify(f"{event.device}: {event.reason}", title=away, severity="warning", markup=False)
 
     def _show_stopped(self, event: Stopped) -> None:
-        self._state = f"stopped: {event.reason}"
+        changing = event.reason.startswith(DEVICE_CHANGED)
+        self._state = "opening the microphone" if changing else f"stopped: {event.reason}"
         self._status(state=self._state)
         self.query_one(LevelMeter).update("")
 
     def action_cut(self) -> None:
-        if self.loop and self.loop.session:
+        if not self._kind_open:
+            self.notify("No window is open: nothing is heard at the moment")
+        elif self.loop and self.loop.session:
             self.loop.session.cut_now()
 
     def action_cancel(self) -> None:
@@ -238,9 +257,14 @@ class AssistantApp(PluginViews):
             self.loop.cancel()
 
     def action_talk(self) -> None:
-        if self.loop and self.loop.session:
-            self.loop.session.toggle_talk()
-            self._set_ears()
+        session = self.loop.session if self.loop else None
+        if session is None:
+            return
+        if self._deaf and not session.talking.is_set():
+            self.notify("The ears are off, so nothing that you say would be heard: listen again first")
+            return
+        session.toggle_talk()
+        self._set_ears()
 
     def action_mute(self) -> None:
         self._muted = not self._muted
@@ -286,6 +310,10 @@ class AssistantApp(PluginViews):
         self.set_class(wanted, "-plain")
         self.query_one(LevelMeter).plain = self.query_one(Caption).plain = wanted
         self.query_one(WindowStrip).draw_plain(wanted)
+
+    def action_help_quit(self) -> None:
+        """Ctrl+C, which Textual leaves to copying."""
+        self.notify(f"Press {self.profile.keys.get('quit', keys.ACTIONS['quit'].key)} to leave", markup=False)
 
     def action_help(self) -> None:
         self.push_screen(Help(keys.bound(self.profile.keys)))
@@ -347,6 +375,17 @@ class AssistantApp(PluginViews):
         self._apply_screen_settings()
         if before.hearing.input != self.profile.hearing.input:
             self.use_device(self.profile.hearing.input)
+
+    @work(thread=True, group="switch")
+    def switch_plugin(self, name: str, off: str | None) -> None:
+        """Runs in a thread: it waits for the running turn."""
+        if self.loop:
+            self.loop.switch_plugin(name, off)
+        self.call_later(self._say_switched, name, off)
+
+    def _say_switched(self, name: str, off: str | None) -> None:
+        self._note(name, off or "on again")
+        self.notify(f"plugin {name} is {f'off, with its skills: {off}' if off else 'on'}", markup=False)
 
     def use_device(self, wanted: str | None) -> None:
         """Listen to another microphone; files and standard input stay where they are."""

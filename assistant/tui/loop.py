@@ -16,6 +16,8 @@ from assistant.session import Session
 from assistant.tui.services import Services
 from assistant.turns import Turns
 
+DEVICE_CHANGED = "device changed to"
+
 
 class Loop:
     """`run` blocks until the end; everything else may be called from other threads.
@@ -101,7 +103,7 @@ class Loop:
         """Go on with another device; windows are numbered on."""
         self._next = source
         if self.session:
-            self.session.stop(f"device changed to {source.name}")
+            self.session.stop(f"{DEVICE_CHANGED} {source.name}")
 
     def switch(self, profile: Profile) -> None:
         """Go on under another profile. Blocks while a model is loaded; the old one answers until then.
@@ -122,6 +124,12 @@ class Loop:
         self.profile = profile
         if self.session:
             self.session.use(self.turns, self._services.detector(profile))
+
+    def switch_plugin(self, name: str, off: str | None) -> None:
+        """Switch a plugin off, for a reason, or on again; blocks."""
+        if self.turns is not None:
+            with self._one_turn_at_a_time():
+                self.turns.host.switch(name, off)
 
     def ask(self, window: AudioWindow, skill: str | None, instruction: str | None) -> None:
         """Answer a window that was heard before; blocks. It is not encoded again while the model still has it.

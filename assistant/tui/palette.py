@@ -42,5 +42,4 @@ def commands(app: AssistantApp) -> Iterator[SystemCommand]:
 
 
 def _toggle(app: AssistantApp, plugin: PluginState) -> None:
-    plugin.disabled, plugin.strikes = (None if plugin.disabled else BY_HAND), 0
-    app.notify(f"plugin {plugin.name} is {'off: ' + plugin.disabled if plugin.disabled else 'on'}", markup=False)
+    app.switch_plugin(plugin.name, None if plugin.disabled else BY_HAND)

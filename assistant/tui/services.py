@@ -87,6 +87,7 @@ class Services:
         missing_weights, fetch_weights: parts of the model that are not here, and how to get one.
         save_wave: writes a window.
         consumers: told every event, from any thread, after the screen; history listens here.
+        forget: forgets what is stored of a window, by its number.
         wipe: forgets what is stored, and says what it did.
         privacy: what a profile keeps, in words for the status line, from long to short.
         switched: told the profile that is in force from now on.
@@ -101,6 +102,7 @@ class Services:
     fetch_weights: Callable[[str, Progress], None] = fetch_weights
     save_wave: Callable[[Path, AudioWindow], None] = save_wave
     consumers: tuple[Callable[[Event], None], ...] = ()
+    forget: Callable[[int], None] = lambda _: None
     wipe: Callable[[], str] | None = None
     privacy: Callable[[Profile], tuple[str, ...]] = lambda _: ("sound stays in memory, nothing is stored", "not stored")
     switched: Callable[[Profile], None] = lambda _: None

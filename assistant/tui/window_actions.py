@@ -29,7 +29,9 @@ class WindowActions(App[None]):
         self.loop: Loop | None = None
         self.selected: int | None = None
         self._picked = False  # by the person; until then the newest window is selected
+        self._state = "loading"
         self._muted = self._paused = self._replaying = False
+        self._deaf = self._away = False  # by the person or a replay; because there is no microphone
         self._hush = threading.Event()
 
     def on_window_heard(self, message: WindowHeard) -> None:
@@ -104,7 +106,15 @@ class WindowActions(App[None]):
             "replaying, ears off": self._replaying,
             "talking: press again to be answered": talking,
         }
-        self.query_one(StatusLine).show(ears=", ".join(words for words, true in states.items() if true))
+        self._deaf = self._muted or self._paused or self._replaying
+        self.query_one(StatusLine).show(
+            ears=", ".join(words for words, true in states.items() if true), state=self._at_rest()
+        )
+
+    def _at_rest(self) -> str:
+        """What goes on while nothing is heard or answered, in a word or two."""
+        deaf = self._state == "listening" and (self._deaf or self._away)
+        return "not listening" if deaf else self._state
 
     def action_ask_again(self) -> None:
         """Ask the selected window with another skill or question."""
@@ -159,14 +169,21 @@ class WindowActions(App[None]):
     def action_delete(self) -> None:
         """Forget the selected window, its sound and its answers."""
         if self.selected is None:
+            self.notify("No window is selected: there is nothing to forget")
             return
         number, following = self.selected, self.heard.neighbour(self.selected, +1)
         if following == number:
             following = self.heard.neighbour(number, -1)
         self._forget(number)
+        self.notify(f"window {number} and its answers are forgotten", markup=False)
         self._select(following if following != number else None)
 
     def _forget(self, number: int) -> None:
+        """In memory and in the history."""
+        self._drop(number)
+        self.services.forget(number)
+
+    def _drop(self, number: int) -> None:
         self.heard.forget(number)
         self.trail.forget(number)
         self.query_one(WindowStrip).forget(number)
@@ -184,7 +201,7 @@ class WindowActions(App[None]):
         if not sure:
             return
         for number in list(self.trail.windows):
-            self._forget(number)
+            self._drop(number)
         self._select(None)
         said = self.services.wipe() if self.services.wipe else "everything that was heard is forgotten"
         self.notify(said, markup=False)

@@ -9,15 +9,18 @@ from rich.text import Text
 from assistant.events import LevelMeasured
 from assistant.lines import action_lines, panel_lines, record_lines
 from assistant.profile import HearingSettings
-from assistant.records import OWN_QUESTION, Timings
+from assistant.records import BROKEN_OFF, OWN_QUESTION, Timings, WindowEnd
 from assistant.tui.trail import TurnStory, WindowStory
 
 Shown = tuple[str, str, tuple[tuple[str, ...], ...]]  # a panel: plugin, title, rows
 SLOW_MS, SHORT_MS = 1000.0, 1.0
+NEVER_SLOW = ("end", "total")  # as the profile wants it; as long as the answer
 MARKS = {"speech": "» speech", "sound": "♪ sound"}  # a sign and a word: never colour alone
-ENDED = {
+ENDED: Mapping[WindowEnd, str] = {
     "silence": "it was quiet for {silence_s:.2g} s",
     "max_window": "it had become {max_window_s:g} s long; the model hears at most 30 s",
+    "steady": "the sound went on as it was for {steady_after_s:g} s",
+    "speech": "somebody began to speak, in a window of its own",
     "manual": "a key was pressed",
     "device_lost": "the microphone was lost",
     "end_of_file": "the recording ended",
@@ -41,7 +44,7 @@ def latency(timings: Timings) -> Text:
     line = Text()
     for name, ms in stages(timings):
         line.append(" · " if line else "")
-        slow = ms > SLOW_MS
+        slow = ms > SLOW_MS and name not in NEVER_SLOW
         line.append(f"{name} {ms:.0f} ms{' !slow' if slow else ''}", style="bold red" if slow else "")
     return line
 
@@ -66,8 +69,8 @@ def turn_text(turn: TurnStory) -> Text:
     if turn.responded:
         text.append("\n")
         text.append(latency(turn.responded.response.timings_ms))
-        if turn.responded.response.end == "cancelled":
-            text.append("  (cancelled)", style="bold not dim")
+        if broken := BROKEN_OFF.get(turn.responded.response.end):
+            text.append(f"  {broken}", style="bold not dim")
     return text
 
 
@@ -75,7 +78,9 @@ def _no_text(turn: TurnStory) -> str:
     """What stands where an answer's text would."""
     if turn.dropped:
         return ""
-    return "..." if turn.responded is None else "(an empty answer)"
+    if turn.responded is None:
+        return "..."
+    return "(nothing yet)" if turn.responded.response.end in BROKEN_OFF else "(an empty answer)"
 
 
 def heading(turn: TurnStory) -> str:

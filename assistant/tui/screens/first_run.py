@@ -26,6 +26,9 @@ METER_EVERY, BAR = 4, 50
 ASIDE = -200.0  # a mark that stands at the bar's left end: there is no floor or threshold to show yet
 
 
+HOW = "Choose with the arrows, speak, and watch the level. t tests it, u uses it."
+
+
 class FirstRun(ModalScreen[bool]):
     """Ends with True when the profile is written, with False if the person leaves."""
 
@@ -49,7 +52,7 @@ class FirstRun(ModalScreen[bool]):
             yield Static("Welcome. Which microphone shall the assistant hear?", classes="title")
             yield OptionList()
             yield Static("", id="level", markup=False)
-            yield Static("Choose with the arrows, speak, and watch the level. t tests it, u uses it.", id="verdict")
+            yield Static(HOW, id="verdict")
             yield Static("", id="step", markup=False)
             yield ProgressBar(show_eta=True)
         yield Footer()
@@ -79,6 +82,7 @@ class FirstRun(ModalScreen[bool]):
         if not found:
             self._say("No microphone was found. Plug one in and press l, or leave with q and use --input FILE.")
             return
+        self._say(HOW)
         options.highlighted = next((at for at, m in enumerate(found) if m.default), 0)
         options.focus()
 

@@ -49,7 +49,12 @@ class WindowStrip(ScrollableContainer):
         tile = WindowTile(window)
         tile.set_class(self.plain, "-plain")
         self.mount(tile)
-        self.scroll_end(animate=False)
+        if not self.query(".-selected"):
+            self.call_after_refresh(tile.scroll_visible, animate=False)
+
+    def on_resize(self) -> None:
+        for tile in self.query(".-selected"):
+            self.call_after_refresh(tile.scroll_visible, animate=False)
 
     def tile(self, number: int) -> WindowTile | None:
         found = self.query(f"#window-{number}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pluggy
@@ -219,12 +219,19 @@ class PluginHost:
         return {command.name: command for command in self._one(state, "register_commands", {}) or ()}
 
     def switch(self, name: str, off: str | None) -> None:
-        """Switch a plugin off by hand, for this reason, or on again; its skills go and come with it."""
-        state = self.plugins[name]
+        """Switch a plugin off by hand, for this reason, or on again; its skills go and come with it.
+
+        Raises:
+            UserError: its file is gone meanwhile.
+        """
+        state = self.plugins.get(name)
+        if state is None:
+            raise UserError(f"no plugin {name!r} any more")
         state.disabled, state.strikes = off, 0
+        self.skills = {skill: each for skill, each in self.skills.items() if self._owners.get(skill) != name}
         if off is not None:
-            self.skills = {skill: each for skill, each in self.skills.items() if self._owners.get(skill) != name}
-        elif self._manager.get_plugin(name) is None:  # it was off when this host began
+            return
+        if self._manager.get_plugin(name) is None:  # it was off when this host began
             del self.plugins[name]
             self._load(state)
         else:
@@ -234,16 +241,27 @@ class PluginHost:
         """Note an error for the plugins; they are told before the next window. Safe from any thread."""
         self._errors.append((source, message))
 
-    def succeeded_by(self, profile: Profile) -> PluginHost:
+    def succeeded_by(self, profile: Profile, skills: Iterable[str] = ()) -> PluginHost:
         """The host of another profile, which takes over this conversation; everybody is told.
 
+        Args:
+            skills: what the profile counts on: that they are there, or belong to a plugin that is off.
+
         Raises:
-            UserError: the new profile's settings of a plugin are wrong; this host stays in force.
+            UserError: the profile's settings of a plugin are wrong, or a skill is missing; this host stays in force.
         """
         successor = PluginHost(profile, self._report, self._safe, self)
-        if successor.mistakes:
+        successor._owners = {**self._owners, **successor._owners}
+        try:
+            if successor.mistakes:
+                raise UserError("\n".join(successor.mistakes))
+            for name in skills:
+                owner = successor.plugins.get(successor._owners.get(name, ""))
+                if owner is None or owner.disabled is None:
+                    successor.skill(name)
+        except UserError:
             successor.close()
-            raise UserError("\n".join(successor.mistakes))
+            raise
         successor.calls.memory, successor._session = self.calls.memory, self._session
         successor._errors.extend(self._errors)
         successor.calls.events.extendleft(reversed(self.calls.events))
@@ -330,7 +348,7 @@ class PluginHost:
 def _take_over(state: PluginState, old: PluginState | None) -> None:
     """Failures count for the session, whatever its profile."""
     if old is not None:
-        state.strikes, state.disabled, state.modified = old.strikes, state.disabled or old.disabled, old.modified
+        state.strikes, state.disabled, state.modified = old.strikes, old.disabled, old.modified
 
 
 def _modified(state: PluginState) -> float:

@@ -59,6 +59,7 @@ class Turns:
         self.heard: OrderedDict[int, Heard] = OrderedDict()
         self.session = SessionInfo(uuid.uuid4().hex, profile.name, source, profile.language)
         self._turns: deque[Turn] = deque(maxlen=REMEMBERED_TURNS)
+        self._forgotten: set[int] = set()
         self._full: _Said | None = None  # of a window that was full, so that the next one begins with its end
         self._panels: tuple[Any, ...] = ()
 
@@ -73,10 +74,8 @@ class Turns:
         Raises:
             UserError: the new profile does not fit its plugins; the old one stays in force.
         """
-        host = self.host.succeeded_by(profile)
-        for name in (profile.answer.speech, profile.answer.sound):
-            host.skill(name)
-        self.host, self.profile = host, profile
+        self.host = self.host.succeeded_by(profile, (profile.answer.speech, profile.answer.sound))
+        self.profile = profile
         self.session = replace(self.session, profile=profile.name, language=profile.language)
 
     def close(self, emit: Callable[[Event], None] | None = None) -> None:
@@ -148,10 +147,16 @@ class Turns:
         yield from self._turn(_Ask(heard.window, heard.audio, skill, instruction, (), _Clock(time.monotonic())))
 
     def forget(self, window_id: int) -> None:
-        """Drop a window's audio."""
+        """Drop a window's audio and what was said about it, also what is still to come. From any thread."""
+        self._forgotten.add(window_id)
         self.heard.pop(window_id, None)
+        self._turns = deque((turn for turn in tuple(self._turns) if turn.window_id != window_id), REMEMBERED_TURNS)
+        if self._full is not None and self._full.window == window_id:
+            self._full = None
 
     def _keep(self, window: AudioWindow, audio: Any) -> None:
+        if window.id in self._forgotten:
+            return
         self.heard[window.id] = Heard(window, audio)
         while len(self.heard) > KEPT_WINDOWS:
             self.heard.popitem(last=False)
@@ -258,7 +263,7 @@ class Turns:
         spent = dict(self.host.calls.hook_ms)
         timings = replace(response.timings_ms, hooks=sum(spent.values()))
         response = replace(response, timings_ms=timings)
-        if whole:
+        if whole and window.id not in self._forgotten:
             self._turns.append(_turn_of(window, response))
         yield from self._plugin_events()
         seen_by = self.host.seen_by()

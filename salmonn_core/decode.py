@@ -203,6 +203,7 @@ def generate_batch(
     lora_scale: float = 1.0,
     prefixes: Sequence[State | None] = (),
     after_prompts: Callable[[State], None] = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> list[list[int]]:
     """Token ids of several answers at once, each what `generate` gives alone.
 
@@ -213,6 +214,7 @@ def generate_batch(
         choices: how each answer chooses its tokens, and how many it may have.
         prefixes: the state of what stands before each prompt; without any nothing does.
         after_prompts: given the state when the prompts are read.
+        cancelled: asked before each step.
     """
     answers: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
@@ -227,7 +229,7 @@ def generate_batch(
             answers[row].append(token)
             if len(answers[row]) < choices[row].most:
                 going.append(at)
-        if not going:
+        if not going or cancelled():
             return answers
         if len(going) < len(rows):
             going = [going[index] for index in gaps_filled(going)]
@@ -250,11 +252,12 @@ def search_batch(
     lora_scale: float = 1.0,
     prefixes: Sequence[State | None] = (),
     after_prompts: Callable[[State], None] = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> list[list[int]]:
     """As `generate_batch`, of answers that are searched for (`salmonn_core.beams`)."""
     state, logits = llm.prefill(prompts, lora_scale, prefixes)
     after_prompts(state)
-    for _ in follow(llm, state, logits, searches, lora_scale, lambda: False):
+    for _ in follow(llm, state, logits, searches, lora_scale, cancelled):
         pass
     return [search.settled() for search in searches]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from threading import Event
 from typing import TypeVar
 
 import torch
@@ -14,20 +16,25 @@ R = TypeVar("R")
 LEAST = 8  # of fewer items each half would read the weights for too few
 
 
-def in_halves(work: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> list[R]:
+def in_halves(work: Callable[[Sequence[T], Callable[[], bool]], list[R]], items: Sequence[T]) -> list[R]:
     """What `work` makes of some items, one of each: of every other one in a thread of its own.
 
     Neighbours may be alike in what they cost, so they go to different halves.
 
     Args:
-        work: may run twice at a time, and of each item makes the same whatever else it is given.
+        work: may run twice at a time, and of each item makes the same whatever else it is given. Told whether to stop,
+            since the other half failed or somebody pressed Ctrl-C: then what it returns does not matter.
     """
-    threads = torch.get_num_threads()
+    threads, stop = torch.get_num_threads(), Event()
     if threads < 2 or len(items) < LEAST:
-        return work(items)
+        return work(items, stop.is_set)
     try:
         with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(threads // 2,)) as pool:
-            halves = list(pool.map(work, (items[0::2], items[1::2])))
+            try:
+                halves = list(pool.map(work, (items[0::2], items[1::2]), repeat(stop.is_set)))
+            except BaseException:
+                stop.set()  # or the pool would wait until all is done
+                raise
     finally:
         torch.set_num_threads(threads)  # what threads that begin later have: each of the two set that as well
     return [halves[at % 2][at // 2] for at in range(len(items))]

@@ -15,6 +15,7 @@ import numpy as np
 # Log-probability of what cannot be read at all: a name that the reader never learned can still be written.
 FLOOR = -14.0
 BLOCK = 32  # frames; FLOOR times that is far from the smallest float64
+APART = 400.0  # nats that probabilities may be apart, and still have something to multiply with
 NOTHING = 1e-300  # whose logarithm stands for that of 0
 
 
@@ -38,15 +39,19 @@ class Clip:
 
     def begins(self, arriving: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """Log-probability that a class comes next, (n,), beside what the `arriving` ones, (n, frames), stand beside."""
-        found = (arriving * self.shares[classes]) @ self._counts
-        return np.log(np.maximum(found, NOTHING)) + self.worth[0]
+        coming = (arriving * self.shares[classes])[:, : self.length]
+        if self._counts is not None:
+            return np.log(np.maximum(coming @ self._counts, NOTHING)) + self.worth[0]
+        worth = self.worth[: self.length]
+        first = worth[(coming > 0.0).argmax(axis=1)]  # each beside the first frame where it may come
+        found = (coming * np.exp(np.minimum(worth - first[:, None], 0.0))).sum(axis=1)
+        return np.log(np.maximum(found, NOTHING)) + first
 
     @cached_property
-    def _counts(self) -> np.ndarray:
-        """The likeliest path's probability at each frame, beside that at the first; nothing behind the clip's end."""
-        counts = np.exp(self.worth - self.worth[0])
-        counts[self.length :] = 0.0
-        return counts
+    def _counts(self) -> np.ndarray | None:
+        """The likeliest path's probability at each frame beside that at the first; None where they are too far."""
+        worth = self.worth[: self.length]
+        return np.exp(worth - worth[0]) if worth[-1] - worth[0] > -APART else None
 
 
 def clip_of(log_probs: np.ndarray) -> Clip:
@@ -58,6 +63,7 @@ def clip_of(log_probs: np.ndarray) -> Clip:
     shares[:, length:] = 1.0
     np.exp((log_probs - best[:, None]).T, out=shares[:, :length])
     worth[:length] = best.cumsum()
+    worth[length:] = worth[length - 1]
     return Clip(shares, worth, length)
 
 

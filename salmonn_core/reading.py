@@ -24,6 +24,7 @@ from salmonn_core.spelling import LetterSpelling, Spelling
 HEARD = -5.0  # a token is worth trying where some audio token gives it at least this
 UNLIKELY = 25.0  # nats behind the likeliest place to stand in a clip
 NEXT = 0.3  # nats within which the last likely place is taken for where the answer stands
+SCALED = 16  # classes in a row after which probabilities are scaled anew: at FLOOR each they do not vanish until then
 LETTERS_SHARE = 0.7  # of what readings count, where letters are read too
 CANDIDATES = 20  # the LLM's likeliest tokens, tried beside those that were heard
 
@@ -162,6 +163,8 @@ class Reading:
             arriving = paths.arriving(moved, class_)
             self._scores[moved] = clip.begins(arriving, class_) + paths.scale[moved]
             paths = paths.replaced(moved, paths.then(clip, moved, class_, arriving))
+            if place % SCALED == SCALED - 1:
+                paths = paths.scaled()
         self._paths = paths.scaled().after(len(self._clip.worth))
         self._places = self._stand()
 

@@ -28,10 +28,12 @@ def stream_many(model: Salmonn, asked: Sequence[Asked]) -> list[list[str]]:
     return in_halves(answered, asked) if isinstance(model.llm, Int8Llama) else answered(asked)
 
 
-def _answered(model: Salmonn, asked: Sequence[Asked]) -> list[list[str]]:
+def _answered(model: Salmonn, asked: Sequence[Asked], stopped: Callable[[], bool] = lambda: False) -> list[list[str]]:
     answers: list[list[str]] = [[] for _ in asked]
     groups: dict[tuple[float, bool], list[tuple[int, Open, Search | None]]] = {}
     for row, each in enumerate(asked):
+        if stopped():
+            return answers
         opened = model.open(each)
         if isinstance(opened, str):
             answers[row] = [opened]
@@ -43,10 +45,10 @@ def _answered(model: Salmonn, asked: Sequence[Asked]) -> list[list[str]]:
         ready = [opened.ready for _, opened, _ in group]
         prompts, prefixes, remember = [r.rest for r in ready], [r.prefix for r in ready], _remembering(ready)
         if searches := [search for _, _, search in group if search]:
-            found = search_batch(model.llm, prompts, searches, lora_scale, prefixes, remember)
+            found = search_batch(model.llm, prompts, searches, lora_scale, prefixes, remember, stopped)
         else:
             choices = [Choice(opened.options, model.tokenizer, opened.guide) for _, opened, _ in group]
-            found = generate_batch(model.llm, prompts, choices, lora_scale, prefixes, remember)
+            found = generate_batch(model.llm, prompts, choices, lora_scale, prefixes, remember, stopped)
         for (row, opened, _), ids in zip(group, found, strict=True):
             answers[row] += opened.respelled(pieces(model.tokenizer, iter(ids)))
     return answers

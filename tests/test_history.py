@@ -21,7 +21,7 @@ from assistant.commands import ask as ask_command
 from assistant.commands.history import parse_time
 from assistant.commands.keeping import keeping
 from assistant.errors import UserError
-from assistant.events import ErrorRaised, Responded, TokenGenerated
+from assistant.events import ErrorRaised, Responded, TokenGenerated, WindowClosed
 from assistant.history import HistoryStore, HistoryWriter, KeptSession, KeptTurn, KeptWindow, privacy_line, wipe
 from assistant.history import schema as schema_module
 from assistant.history.export import srt, vtt
@@ -292,6 +292,17 @@ def test_the_delete_key_takes_one_window_and_its_answers(profile, turns, setting
     listen(profile, turns, settings, during=press)
     (left,) = kept_in(file)
     assert left.window.number == 2
+
+
+def test_a_window_that_is_forgotten_before_its_answer_leaves_nothing(profile, turns, settings, file):
+    def press(kept, session, event):
+        if isinstance(event, WindowClosed) and event.window == 2:
+            kept.history.forget(2)
+            session._turns.forget(2)
+
+    listen(profile, turns, settings, during=press)
+    assert [turn.window.number for turn in kept_in(file)] == [1]
+    assert [turn.window_id for turn in turns.past] == list(turns.heard) == [1]
 
 
 def test_the_delete_key_leaves_the_windows_of_earlier_sessions(profile, turns, settings, file):

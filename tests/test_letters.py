@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -94,6 +95,21 @@ def test_the_llm_decides_where_the_letters_leave_it_open() -> None:
         logits = torch.zeros(len(TOKENS))
         logits[TOKENS.index(f"\u0120{word}")] = 3.0
         assert written(clip, logits, 0.5) == f"a {word} sat"
+
+
+def test_a_long_text_that_was_hardly_heard_leaves_what_comes_after_it_apart():
+    """A transcript is caught up with word by word, or by hundreds of letters at once."""
+    noise = torch.randn(900, CLASSES, generator=torch.manual_seed(2)).mul(2.0).log_softmax(-1)
+    text = np.array([as_classes("the cat sat on a mat and " * 24)])
+    at_once, in_pieces = (LetterReading(noise, LetterSpelling(Tokenizer()), 1.0) for _ in range(2))
+    at_once.move(text)
+    for piece in np.split(text, 25, axis=1):
+        in_pieces.move(piece)
+    ways = np.array([as_classes("cat"), as_classes("dog"), as_classes("sat")])
+    expected, found = in_pieces.continued(ways, -80.0), at_once.continued(ways, -80.0)
+    assert len(set(expected.round(3))) == 3
+    assert found == pytest.approx(expected, abs=0.2)  # what is too unlikely to matter is left out elsewhere
+    assert found - found[0] == pytest.approx(expected - expected[0], abs=1e-6)
 
 
 def test_a_long_clip_is_read_as_a_short_one() -> None:

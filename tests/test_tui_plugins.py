@@ -177,8 +177,16 @@ async def test_a_plugin_that_is_switched_off_takes_its_skills_with_it_and_brings
         window = screen.loop.turns.heard[1].window
         (dropped,) = screen.loop.turns.answer(window)
         assert dropped.reason == "the skill spoken-qa is switched off"
+        screen.loop.turns.switch(profile.model_copy(update={"description": "edited meanwhile"}))
+        host = screen.loop.turns.host
+        assert "spoken-qa" not in host.skills
         screen.switch_plugin("spoken-qa", None)
         await until(pilot, lambda: "spoken-qa" in host.skills)
+        host.calls.disable(host.plugins["spoken-qa"], "it failed")
+        screen.switch_plugin("spoken-qa", None)  # whose skills it had kept
+        await until(pilot, lambda: host.plugins["spoken-qa"].disabled is None)
+        assert host.plugins["spoken-qa"].strikes == 0
+        assert "spoken-qa" in host.skills
 
 
 async def test_a_disabled_plugin_whose_reason_nobody_has_read_is_told_with_it(profile):

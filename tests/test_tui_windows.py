@@ -173,8 +173,7 @@ async def test_at_any_width_the_strip_shows_the_selected_window_and_the_newest_i
         return tile is not None and tile.region.overlaps(screen.query_one(WindowStrip).region)
 
     async with screen.run_test(size=(90, 32)) as pilot:
-        await heard(pilot, screen, 6)
-        await until(pilot, lambda: in_sight(6))
+        await until(pilot, lambda: screen.selected == 6 and in_sight(6))
         assert not in_sight(1)
         await pilot.resize_terminal(80, 30)
         await until(pilot, lambda: in_sight(6))

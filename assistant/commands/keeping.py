@@ -24,7 +24,7 @@ class Keeping:
     Attributes:
         source: hand it to the session.
         emit: hand it to the session, and to whoever reports trouble.
-        history: `wipe` and `use` are for the keys of a screen.
+        history: `forget`, `wipe` and `use` are for the keys of a screen.
     """
 
     def __init__(self, source: Source, history: HistoryWriter, recording: Recording | None) -> None:

@@ -57,9 +57,8 @@ class Printer:
     def __call__(self, event: Event) -> None:
         if isinstance(event, WindowClosed):
             self.waiting[event.window] = event
-        elif isinstance(event, (TurnStarted, WindowDropped)) and event.window in self.waiting:
-            kind = event.kind if isinstance(event, TurnStarted) else None  # as the model heard it, not the gate
-            print(_heading(self.waiting.pop(event.window), kind), end="", flush=True)
+        elif isinstance(event, (TurnStarted, WindowDropped)):
+            self._begin(event)
         if isinstance(event, Transcribed):
             print(f'"{event.text}" -> ', end="", flush=True)
         elif isinstance(event, TokenGenerated):
@@ -74,6 +73,12 @@ class Printer:
             complain(event.change.replace("_", " "))
         elif said := aside(event):
             print(said, file=sys.stderr) if isinstance(event, Listening) else complain(said)
+
+    def _begin(self, event: TurnStarted | WindowDropped) -> None:
+        self._written = ""
+        if event.window in self.waiting:
+            kind = event.kind if isinstance(event, TurnStarted) else None  # as the model heard it, not the gate
+            print(_heading(self.waiting.pop(event.window), kind), end="", flush=True)
 
     def _token(self, text: str) -> None:
         if self._follows:

@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -169,13 +169,12 @@ class HistoryStore:
         marks = ", ".join("?" * len(numbers))
         return self._forget(f"id IN ({marks})", tuple(numbers))
 
-    def forget_window(self, number: int, sessions: Collection[str]) -> int:
-        """Remove the turns about a window of some sessions, by its number and their uids; how many turns that were."""
-        marks = ", ".join("?" * len(sessions))
+    def forget_window(self, number: int, session: str) -> int:
+        """Remove the turns about a window, by its number and the uid of its session; how many turns that were."""
         return self._forget(
             "window IN (SELECT windows.id FROM windows JOIN sessions ON sessions.id = windows.session "
-            f"WHERE windows.number = ? AND sessions.uid IN ({marks}))",
-            (number, *sessions),
+            "WHERE windows.number = ? AND sessions.uid = ?)",
+            (number, session),
         )
 
     def forget_before(self, seconds: float) -> int:

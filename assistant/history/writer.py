@@ -73,7 +73,9 @@ class HistoryWriter:
         self._memory = Memory(LONGEST_WINDOW_S)
         self._windows: dict[int, _Heard] = {}
         self._running: dict[int, _Running] = {}
-        self._kept_in: defaultdict[int, set[str]] = defaultdict(set)  # sessions that have turns of a window
+        # The files and sessions that have turns of a window; windows of which nothing is to be kept any more.
+        self._kept_in: defaultdict[int, set[tuple[Path, str]]] = defaultdict(set)
+        self._forgotten: set[int] = set()
         self._store: HistoryStore | None = None
         self._complained = ""
         self._expire_at = 0.0
@@ -117,6 +119,7 @@ class HistoryWriter:
             done: told the number of forgotten turns, from the writer's thread.
         """
         with self._lock:
+            self._forgotten.update(self._windows, self._running)
             self._windows.clear()
             self._running.clear()
         self._worker.do(lambda: done(wipe(self._settings)))
@@ -124,11 +127,12 @@ class HistoryWriter:
     def forget(self, window: int) -> None:
         """Forget a window of this run and its turns, for a screen's key. Returns at once."""
         with self._lock:
+            self._forgotten.add(window)
             self._windows.pop(window, None)
             self._running.pop(window, None)
-            sessions = self._kept_in.pop(window, set())
-        if sessions:
-            self._worker.do(partial(self._forget, history_path(self._settings), window, sessions))
+            kept_in = self._kept_in.pop(window, set())
+        for path, session in kept_in:
+            self._worker.do(partial(self._forget, path, window, session))
 
     def close(self) -> None:
         """Store what waits and close the file."""
@@ -154,7 +158,8 @@ class HistoryWriter:
         self._windows.pop(event.window, None)
 
     def _on_started(self, event: TurnStarted) -> None:
-        self._running[event.window] = _Running(event)
+        if event.window not in self._forgotten:
+            self._running[event.window] = _Running(event)
 
     def _on_token(self, event: TokenGenerated) -> None:
         if running := self._running.get(event.window):
@@ -212,8 +217,9 @@ class HistoryWriter:
         if heard:
             heard.audio = None
         if self.keeps:
-            self._kept_in[turn.window.number].add(turn.session.uid)
-            self._worker.do(partial(self._write, history_path(self._settings), turn, audio))
+            path = history_path(self._settings)
+            self._kept_in[turn.window.number].add((path, turn.session.uid))
+            self._worker.do(partial(self._write, path, turn, audio))
 
     def _write(self, path: Path, turn: KeptTurn, audio: np.ndarray | None) -> None:
         """Runs in the writer's thread, as everything below does."""
@@ -221,8 +227,8 @@ class HistoryWriter:
         self._complained = ""
         self._expire()
 
-    def _forget(self, path: Path, window: int, sessions: set[str]) -> None:
-        self._opened(path).forget_window(window, sessions)
+    def _forget(self, path: Path, window: int, session: str) -> None:
+        self._opened(path).forget_window(window, session)
 
     def _opened(self, path: Path) -> HistoryStore:
         if self._store is None or self._store.path != path:

@@ -206,27 +206,31 @@ class AssistantApp(PluginViews):
 
     def _show_listening(self, event: Listening) -> None:
         self._state = "listening"
-        self._status(device=event.source, state=self._at_rest())
+        self._status(device=event.source)
+        self._rest()
         self._hint("Listening. Speak, or let it hear something. f1 lists the keys.")
 
     def _hint(self, words: str) -> None:
         self.query_one("#hint", Static).update(words)
 
     def _show_opened(self, event: WindowOpened) -> None:
+        self._resting = False
         self._status(state=f"hearing {event.kind}")
 
     def _show_closed(self, event: WindowClosed) -> None:
-        self._status(state=self._at_rest())
+        self._rest()
         self.query_one("#hint", Static).display = False
         self._set_ears()
 
     def _show_turn(self, event: TurnStarted) -> None:
+        self._resting = False
         self._status(state=f"answering {event.window}")
         if tile := self.query_one(WindowStrip).tile(event.window):
             tile.show(kind=event.kind)
 
     def _show_response(self, event: Responded) -> None:
-        self._status(state=self._at_rest(), latency=latency_forms(event.response.timings_ms))
+        self._rest()
+        self._status(latency=latency_forms(event.response.timings_ms))
 
     def _show_dropped_frames(self, event: FramesDropped) -> None:
         self.notify(f"{event.count} frames of sound were lost: the machine is too busy", severity="warning")
@@ -234,7 +238,8 @@ class AssistantApp(PluginViews):
     def _show_device(self, event: DeviceStateChanged) -> None:
         away = "" if event.state == "active" else f"microphone {event.state}"
         self._away = bool(away)
-        self._status(away=away, device=event.device, state=self._at_rest())
+        self._status(away=away, device=event.device)
+        self._show_state()
         if away:
             self._hint(f"No microphone: {event.reason}. Plug it in, or choose another: ctrl+p, Device.")
             self.notify(f"{event.device}: {event.reason}", title=away, severity="warning", markup=False)
@@ -242,7 +247,7 @@ class AssistantApp(PluginViews):
     def _show_stopped(self, event: Stopped) -> None:
         changing = event.reason.startswith(DEVICE_CHANGED)
         self._state = "opening the microphone" if changing else f"stopped: {event.reason}"
-        self._status(state=self._state)
+        self._rest()
         self.query_one(LevelMeter).update("")
 
     def action_cut(self) -> None:
@@ -379,9 +384,14 @@ class AssistantApp(PluginViews):
     @work(thread=True, group="switch")
     def switch_plugin(self, name: str, off: str | None) -> None:
         """Runs in a thread: it waits for the running turn."""
-        if self.loop:
+        if self.loop is None or self.loop.turns is None:
+            return
+        try:
             self.loop.switch_plugin(name, off)
-        self.call_later(self._say_switched, name, off)
+        except UserError as error:
+            self._tell(Happened(ErrorRaised(source="plugins", message=str(error))))
+        else:
+            self.call_later(self._say_switched, name, self.loop.turns.host.plugins[name].disabled)
 
     def _say_switched(self, name: str, off: str | None) -> None:
         self._note(name, off or "on again")

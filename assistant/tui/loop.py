@@ -116,6 +116,9 @@ class Loop:
         if reloads_model(self.profile, profile):
             turns = self._services.load_turns(profile, self._report)
             with self._one_turn_at_a_time():
+                for name, state in self.turns.host.plugins.items():
+                    if state.disabled is not None and name in turns.host.plugins:
+                        turns.host.switch(name, state.disabled)  # what is off for the session stays off
                 self.turns.close()
                 self.turns = turns
         else:

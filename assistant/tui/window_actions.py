@@ -29,7 +29,7 @@ class WindowActions(App[None]):
         self.loop: Loop | None = None
         self.selected: int | None = None
         self._picked = False  # by the person; until then the newest window is selected
-        self._state = "loading"
+        self._state, self._resting = "loading", True  # what goes on while nothing is heard or answered
         self._muted = self._paused = self._replaying = False
         self._deaf = self._away = False  # by the person or a replay; because there is no microphone
         self._hush = threading.Event()
@@ -107,14 +107,18 @@ class WindowActions(App[None]):
             "talking: press again to be answered": talking,
         }
         self._deaf = self._muted or self._paused or self._replaying
-        self.query_one(StatusLine).show(
-            ears=", ".join(words for words, true in states.items() if true), state=self._at_rest()
-        )
+        self.query_one(StatusLine).show(ears=", ".join(words for words, true in states.items() if true))
+        self._show_state()
 
-    def _at_rest(self) -> str:
-        """What goes on while nothing is heard or answered, in a word or two."""
-        deaf = self._state == "listening" and (self._deaf or self._away)
-        return "not listening" if deaf else self._state
+    def _rest(self) -> None:
+        """Nothing is heard or answered any more."""
+        self._resting = True
+        self._show_state()
+
+    def _show_state(self) -> None:
+        if self._resting:
+            deaf = self._state == "listening" and (self._deaf or self._away)
+            self.query_one(StatusLine).show(state="not listening" if deaf else self._state)
 
     def action_ask_again(self) -> None:
         """Ask the selected window with another skill or question."""

@@ -1,6 +1,7 @@
 """Looking back: the strip, replay, ask again, why, saving, forgetting."""
 
 import threading
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -177,6 +178,10 @@ async def test_at_any_width_the_strip_shows_the_selected_window_and_the_newest_i
         assert not in_sight(1)
         await pilot.resize_terminal(80, 30)
         await until(pilot, lambda: in_sight(6))
+        strip = screen.query_one(WindowStrip)
+        strip.add(replace(screen.heard.get(6), id=7))
+        strip.select(7)  # before it has its place
+        await until(pilot, lambda: in_sight(7))
 
 
 async def test_nobody_is_promised_an_answer_while_the_ears_are_off(profile):

@@ -49,10 +49,15 @@ class WindowStrip(ScrollableContainer):
         tile = WindowTile(window)
         tile.set_class(self.plain, "-plain")
         self.mount(tile)
-        if not self.query(".-selected"):
-            self.call_after_refresh(tile.scroll_visible, animate=False)
 
     def on_resize(self) -> None:
+        self._keep_in_sight()
+
+    def watch_virtual_size(self) -> None:
+        """A tile has its place now: before, nobody could scroll there."""
+        self._keep_in_sight()
+
+    def _keep_in_sight(self) -> None:
         for tile in self.query(".-selected"):
             self.call_after_refresh(tile.scroll_visible, animate=False)
 

@@ -37,9 +37,13 @@ class Clip:
         """Some whole blocks."""
         return Clip(self.shares[:, start:end], self.worth[start:end], min(self.length, end) - start)
 
+    def of(self, classes: np.ndarray | slice) -> np.ndarray:
+        """The shares of some classes, (n, frames) float64."""
+        return self.shares[classes].astype(np.float64)
+
     def begins(self, arriving: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """Log-probability that a class comes next, (n,), beside what the `arriving` ones, (n, frames), stand beside."""
-        coming = (arriving * self.shares[classes])[:, : self.length]
+        coming = (arriving * self.of(classes))[:, : self.length]
         if self._counts is not None:
             return np.log(np.maximum(coming @ self._counts, NOTHING)) + self.worth[0]
         worth = self.worth[: self.length]
@@ -55,14 +59,14 @@ class Clip:
 
 
 def clip_of(log_probs: np.ndarray) -> Clip:
-    """Log-probabilities of a reading, (frames, classes) float64, none of them below FLOOR."""
+    """Log-probabilities of a reading, (frames, classes) float32, none of them below FLOOR."""
     length, classes = log_probs.shape
     best = log_probs.max(axis=1)
     whole = -(-length // BLOCK) * BLOCK
-    shares, worth = np.empty((classes, whole)), np.zeros(whole)
+    shares, worth = np.empty((classes, whole), np.float32), np.zeros(whole)  # thousands of classes: half the memory
     shares[:, length:] = 1.0
     np.exp((log_probs - best[:, None]).T, out=shares[:, :length])
-    worth[:length] = best.cumsum()
+    worth[:length] = best.cumsum(dtype=np.float64)
     worth[length:] = worth[length - 1]
     return Clip(shares, worth, length)
 
@@ -130,8 +134,8 @@ class Paths:
     def then(self, clip: Clip, some: np.ndarray, classes: np.ndarray, arriving: np.ndarray) -> Paths:
         """Some of the beginnings, (m,), with a class more each, of which `arriving` is known."""
         nowhere = np.zeros(len(some))
-        read = _all_of(arriving, clip.shares[classes])
-        blank = _all_of(_later(read, nowhere), clip.shares[:1])
+        read = _all_of(arriving, clip.of(classes))
+        blank = _all_of(_later(read, nowhere), clip.of(slice(1)))
         return Paths(read, blank, nowhere, classes, self.scale[some])
 
     def scaled(self) -> Paths:
@@ -144,7 +148,7 @@ class Paths:
 
 def nothing_read(clip: Clip) -> Paths:
     """The empty beginning."""
-    silent = clip.shares[:1].cumprod(axis=1)
+    silent = clip.of(slice(1)).cumprod(axis=1)
     return Paths(np.zeros_like(silent), silent, np.ones(1), np.array([-1]), np.zeros(1))
 
 

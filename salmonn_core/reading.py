@@ -88,7 +88,7 @@ class Reading:
 
     def __init__(self, log_probs: Tensor, spelling: Spelling, weight: float) -> None:
         self.spelling, self.weight = spelling, weight
-        floored = np.maximum(log_probs.cpu().numpy().astype(np.float64), FLOOR)
+        floored = np.maximum(log_probs.float().cpu().numpy(), np.float32(FLOOR))
         self._best = best = floored.argmax(axis=1)
         self._emits = ((best != 0) & (best != np.concatenate(([-1], best[:-1])))).nonzero()[0]
         self._clip = clip_of(floored)

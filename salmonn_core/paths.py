@@ -21,54 +21,59 @@ NOTHING = 1e-300  # whose logarithm stands for that of 0
 
 @dataclass(frozen=True)
 class Clip:
-    """What a reading gives for each frame, in whole blocks; of those behind the clip's end nothing is counted.
+    """What a reading gives for each frame; what is asked of it comes in whole blocks, and nothing is copied before.
 
     Attributes:
-        shares: probability of each class beside that of the frame's likeliest, (classes, frames).
-        worth: log-probability of the likeliest path up to each frame and with it, (frames,).
-        length: frames of the clip.
+        log_probs: (length, classes) float32.
+        best: log-probability of each frame's likeliest class, (length,) float64.
+        worth: that of the likeliest path up to each frame and with it, (length,) float64.
+        frames: length of the blocks, which may go on behind the clip's end.
     """
 
-    shares: np.ndarray
+    log_probs: np.ndarray
+    best: np.ndarray
     worth: np.ndarray
-    length: int
+    frames: int
 
     def between(self, start: int, end: int) -> Clip:
         """Some whole blocks."""
-        return Clip(self.shares[:, start:end], self.worth[start:end], min(self.length, end) - start)
+        return Clip(self.log_probs[start:end], self.best[start:end], self.worth[start:end], end - start)
 
-    def of(self, classes: np.ndarray | slice) -> np.ndarray:
-        """The shares of some classes, (n, frames) float64."""
-        return self.shares[classes].astype(np.float64)
+    def shares(self, classes: np.ndarray | slice) -> np.ndarray:
+        """Probabilities of some classes beside the likeliest one's, (n, frames) float64; ones behind the clip's end."""
+        behind = np.maximum(self.log_probs[:, classes], FLOOR) - self.best[:, None]
+        shares = np.ones((behind.shape[1], self.frames))
+        np.exp(behind.T, out=shares[:, : len(behind)])
+        return shares
 
-    def begins(self, arriving: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """Log-probability that a class comes next, (n,), beside what the `arriving` ones, (n, frames), stand beside."""
-        coming = (arriving * self.of(classes))[:, : self.length]
+    @cached_property
+    def silent(self) -> np.ndarray:
+        """The blank's `shares`, (1, frames)."""
+        return self.shares(slice(1))
+
+    def begins(self, coming: np.ndarray) -> np.ndarray:
+        """Log-probability that something begins at one of the frames, (n,).
+
+        Args:
+            coming: that it does at each, (n, frames), beside the likeliest path until there.
+        """
+        coming = coming[:, : len(self.worth)]
         if self._counts is not None:
             return np.log(np.maximum(coming @ self._counts, NOTHING)) + self.worth[0]
-        worth = self.worth[: self.length]
-        first = worth[(coming > 0.0).argmax(axis=1)]  # each beside the first frame where it may come
-        found = (coming * np.exp(np.minimum(worth - first[:, None], 0.0))).sum(axis=1)
+        first = self.worth[(coming > 0.0).argmax(axis=1)]  # each beside the first frame where it may come
+        found = (coming * np.exp(np.minimum(self.worth - first[:, None], 0.0))).sum(axis=1)
         return np.log(np.maximum(found, NOTHING)) + first
 
     @cached_property
     def _counts(self) -> np.ndarray | None:
         """The likeliest path's probability at each frame beside that at the first; None where they are too far."""
-        worth = self.worth[: self.length]
-        return np.exp(worth - worth[0]) if worth[-1] - worth[0] > -APART else None
+        return np.exp(self.worth - self.worth[0]) if self.worth[-1] - self.worth[0] > -APART else None
 
 
 def clip_of(log_probs: np.ndarray) -> Clip:
-    """Log-probabilities of a reading, (frames, classes) float32, none of them below FLOOR."""
-    length, classes = log_probs.shape
-    best = log_probs.max(axis=1)
-    whole = -(-length // BLOCK) * BLOCK
-    shares, worth = np.empty((classes, whole), np.float32), np.zeros(whole)  # thousands of classes: half the memory
-    shares[:, length:] = 1.0
-    np.exp((log_probs - best[:, None]).T, out=shares[:, :length])
-    worth[:length] = best.cumsum(dtype=np.float64)
-    worth[length:] = worth[length - 1]
-    return Clip(shares, worth, length)
+    """Log-probabilities of a reading, (frames, classes) float32; none counts as less than FLOOR."""
+    best = log_probs.max(axis=1).astype(np.float64)
+    return Clip(log_probs, best, best.cumsum(), -(-len(best) // BLOCK) * BLOCK)
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class Paths:
 
     def ends(self, clip: Clip) -> np.ndarray:
         """Log-probability that nothing comes after, (n,)."""
-        last = clip.length - 1
+        last = len(clip.worth) - 1
         standing = self.read[:, last] + self.blank[:, last]
         return np.log(np.maximum(standing, NOTHING)) + clip.worth[last] + self.scale
 
@@ -131,11 +136,13 @@ class Paths:
             either[again] = _later(self.blank, self.before)[some[again]]
         return either
 
-    def then(self, clip: Clip, some: np.ndarray, classes: np.ndarray, arriving: np.ndarray) -> Paths:
-        """Some of the beginnings, (m,), with a class more each, of which `arriving` is known."""
+    def then(
+        self, clip: Clip, some: np.ndarray, classes: np.ndarray, arriving: np.ndarray, shares: np.ndarray
+    ) -> Paths:
+        """Some of the beginnings, (m,), with a class more each, of which `arriving` and the `shares` are known."""
         nowhere = np.zeros(len(some))
-        read = _all_of(arriving, clip.of(classes))
-        blank = _all_of(_later(read, nowhere), clip.of(slice(1)))
+        read = _all_of(arriving, shares)
+        blank = _all_of(_later(read, nowhere), clip.silent)
         return Paths(read, blank, nowhere, classes, self.scale[some])
 
     def scaled(self) -> Paths:
@@ -148,7 +155,7 @@ class Paths:
 
 def nothing_read(clip: Clip) -> Paths:
     """The empty beginning."""
-    silent = clip.of(slice(1)).cumprod(axis=1)
+    silent = clip.silent.cumprod(axis=1)
     return Paths(np.zeros_like(silent), silent, np.ones(1), np.array([-1]), np.zeros(1))
 
 

@@ -88,10 +88,9 @@ class Reading:
 
     def __init__(self, log_probs: Tensor, spelling: Spelling, weight: float) -> None:
         self.spelling, self.weight = spelling, weight
-        floored = np.maximum(log_probs.float().cpu().numpy(), np.float32(FLOOR))
-        self._best = best = floored.argmax(axis=1)
+        self._clip = clip_of(log_probs.float().cpu().numpy())
+        self._best = best = self._clip.log_probs.argmax(axis=1)
         self._emits = ((best != 0) & (best != np.concatenate(([-1], best[:-1])))).nonzero()[0]
-        self._clip = clip_of(floored)
         self._paths, self.at_start = nothing_read(self._clip), True
         self._scores = np.zeros(1)
         self._places = self._stand()
@@ -123,17 +122,18 @@ class Reading:
         known = classes[:, 0].nonzero()[0]
         begun = rows[known]  # which of the paths each goes on from: many begin alike
         for place in range(classes.shape[1]):
-            ways, which = np.unique(begun * len(clip.shares) + classes[known, place], return_inverse=True)
-            some, class_ = np.divmod(ways, len(clip.shares))
-            arriving = paths.arriving(some, class_)
-            scores[known] = (clip.begins(arriving, class_) + paths.scale[some])[which]
+            ways, which = np.unique(begun * clip.log_probs.shape[1] + classes[known, place], return_inverse=True)
+            some, class_ = np.divmod(ways, clip.log_probs.shape[1])
+            arriving, shares = paths.arriving(some, class_), clip.shares(class_)
+            scores[known] = (clip.begins(arriving * shares) + paths.scale[some])[which]
             if place + 1 == classes.shape[1]:
                 break
             longer = (scores[known] > least[known]) & (classes[known, place + 1] > 0)
             if not longer.any():
                 break
             goes_on, begun = np.unique(which[longer], return_inverse=True)
-            paths, known = paths.then(clip, some[goes_on], class_[goes_on], arriving[goes_on]), known[longer]
+            paths = paths.then(clip, some[goes_on], class_[goes_on], arriving[goes_on], shares[goes_on])
+            known = known[longer]
         return scores - until
 
     def _near(self, end: int) -> tuple[Clip, Paths]:
@@ -154,18 +154,18 @@ class Reading:
     def move(self, classes: np.ndarray) -> None:
         """Move each beginning on by some classes in a row, (beginnings, longest), zeros after them."""
         self.at_start = False
-        clip, paths = self._near(len(self._clip.worth))
+        clip, paths = self._near(self._clip.frames)
         for place in range(classes.shape[1]):
             moved = classes[:, place].nonzero()[0]
             if not len(moved):
                 break
             class_ = classes[moved, place]
-            arriving = paths.arriving(moved, class_)
-            self._scores[moved] = clip.begins(arriving, class_) + paths.scale[moved]
-            paths = paths.replaced(moved, paths.then(clip, moved, class_, arriving))
+            arriving, shares = paths.arriving(moved, class_), clip.shares(class_)
+            self._scores[moved] = clip.begins(arriving * shares) + paths.scale[moved]
+            paths = paths.replaced(moved, paths.then(clip, moved, class_, arriving, shares))
             if place % SCALED == SCALED - 1:
                 paths = paths.scaled()
-        self._paths = paths.scaled().after(len(self._clip.worth))
+        self._paths = paths.scaled().after(self._clip.frames)
         self._places = self._stand()
 
     def worth_trying(self, row: int) -> np.ndarray:

@@ -165,7 +165,5 @@ def test_twenty_minutes_under_the_tiny_core_lose_no_window_and_keep_their_memory
     full = max(event.window for event in script.of(WindowClosed) if event.start_s < 660)
     assert full > KEPT_WINDOWS
     early, late = min(script.memory[660 // 15 :][:8]), min(script.memory[-8:])
-    # Arrays of ten megabytes that come and go leave holes in the heap (35 MB on Zen 4; with MALLOC_MMAP_THRESHOLD_ set,
-    # which gives them back at once, less than 20).
-    assert late - script.memory[0] < 300
-    assert late - early < 60
+    assert late - script.memory[0] < 200
+    assert late - early < 20

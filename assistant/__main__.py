@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
@@ -23,8 +22,9 @@ def main() -> None:
         print("assistant: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output has left (`| head`); a second failure while closing must not print either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from assistant.commands.output import write_to_nobody
+
+        write_to_nobody()
         sys.exit(EXIT_ERROR)
 
 

@@ -19,8 +19,8 @@ WindowKind = Literal["speech", "sound"]
 WindowEnd = Literal["silence", "max_window", "steady", "speech", "manual", "device_lost", "end_of_file"]
 DeviceState = Literal["active", "reconnecting", "unavailable"]
 TurnEnd = Literal["done", "stopped", "cancelled", "superseded", "failed"]
-# Where an answer is shown that did not come to its end, so that it does not look like a whole one.
-BROKEN_OFF: Mapping[TurnEnd, str] = {
+# By `TurnEnd`: said beside an answer that did not come to its end, so that it does not look like a whole one.
+BROKEN_OFF: Mapping[str, str] = {
     "cancelled": "(cancelled)",
     "superseded": "(broken off: somebody talked on)",
     "failed": "(failed)",

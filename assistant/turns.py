@@ -125,11 +125,11 @@ class Turns:
                 return
             claims = self.host.claims(window, self.past)
             chosen = self._chosen(window, claims)
-            if chosen not in self.host.skills:
+            skill = self.host.skills.get(chosen)
+            if skill is None:
                 yield from self._plugin_events()
                 yield WindowDropped(window=window.id, reason=f"the skill {chosen} is switched off")
                 return
-            skill = self.host.skill(chosen)
         before = self._said_before(window, skill) if instruction is None else ""
         yield from self._turn(_Ask(window, audio, skill, instruction, claims, clock, settled=settled, before=before))
 

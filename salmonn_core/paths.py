@@ -130,10 +130,10 @@ class Paths:
 
     def arriving(self, some: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """Of some of them, (m,), ready for a class before each frame, (m, frames); one again needs a blank between."""
-        either = _later(self.either(), self.before)[some]
+        either = later(self.either(), self.before)[some]
         again = (classes == self.last[some]).nonzero()[0]
         if len(again):
-            either[again] = _later(self.blank, self.before)[some[again]]
+            either[again] = later(self.blank, self.before)[some[again]]
         return either
 
     def then(
@@ -142,7 +142,7 @@ class Paths:
         """Some of the beginnings, (m,), with a class more each, of which `arriving` and the `shares` are known."""
         nowhere = np.zeros(len(some))
         read = _all_of(arriving, shares)
-        blank = _all_of(_later(read, nowhere), clip.silent)
+        blank = _all_of(later(read, nowhere), clip.silent)
         return Paths(read, blank, nowhere, classes, self.scale[some])
 
     def scaled(self) -> Paths:
@@ -161,8 +161,13 @@ def nothing_read(clip: Clip) -> Paths:
 
 def collapsed(best: np.ndarray) -> list[int]:
     """What the likeliest class of each frame, (frames,), reads as: repeats merged, blanks dropped."""
-    begins = best != np.concatenate(([-1], best[:-1]))
-    return [int(class_) for class_ in best[begins & (best != 0)]]
+    return [int(class_) for class_ in best[emits(best)]]
+
+
+def emits(best: np.ndarray) -> np.ndarray:
+    """Where something begins that is no blank, (frames,) bool."""
+    begins: np.ndarray = (best != 0) & (best != np.concatenate(([0], best[:-1])))
+    return begins
 
 
 def _all_of(arriving: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -178,8 +183,8 @@ def _all_of(arriving: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return held.reshape(arriving.shape)
 
 
-def _later(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Each column one frame later, after the `first`."""
+def later(values: np.ndarray, first: np.ndarray | float) -> np.ndarray:
+    """Each column one to the right, after the `first`."""
     moved = np.empty_like(values)
     moved[:, 0], moved[:, 1:] = first, values[:, :-1]
     return moved

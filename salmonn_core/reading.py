@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from salmonn_core.letters import as_text
-from salmonn_core.paths import BLOCK, FLOOR, Clip, Paths, clip_of, collapsed, nothing_read
+from salmonn_core.paths import BLOCK, FLOOR, Clip, Paths, clip_of, collapsed, emits, nothing_read
 from salmonn_core.spelling import LetterSpelling, Spelling
 
 HEARD = -5.0  # a token is worth trying where some audio token gives it at least this
@@ -89,8 +89,8 @@ class Reading:
     def __init__(self, log_probs: Tensor, spelling: Spelling, weight: float) -> None:
         self.spelling, self.weight = spelling, weight
         self._clip = clip_of(log_probs.float().cpu().numpy())
-        self._best = best = self._clip.log_probs.argmax(axis=1)
-        self._emits = ((best != 0) & (best != np.concatenate(([-1], best[:-1])))).nonzero()[0]
+        self._best = self._clip.log_probs.argmax(axis=1)
+        self._emits = emits(self._best).nonzero()[0]
         self._paths, self.at_start = nothing_read(self._clip), True
         self._scores = np.zeros(1)
         self._places = self._stand()

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from salmonn_core.likeness import Places, best_places, letters, padded
+from salmonn_core.paths import emits, later
 
 # Found on closed schemas that training never had, and on phrases drawn from any text (docs/training-log.md).
 TOKEN = 10.0  # what a token of a phrase is worth; it costs how much less likely it is than the likeliest reading
@@ -59,7 +60,7 @@ class Read(_Searched):
         best = log_probs.argmax(axis=1)
         self._behind = np.maximum(log_probs - log_probs.max(axis=1, keepdims=True), FLOOR)
         # A token of the likeliest reading begins here; a phrase that has it as its own wins what a filler would pay.
-        self._worth = TOKEN * ((best != 0) & (best != np.concatenate(([0], best[:-1]))))
+        self._worth = TOKEN * emits(best)
         self._classes, self._lengths = padded([np.array(phrase, int) for phrase in phrases])
         super().__init__(len(phrases), len(log_probs))
 
@@ -76,8 +77,8 @@ class Read(_Searched):
                 token = blank = nowhere
                 continue
             # To each token of a phrase one comes from itself, a blank before it, the token before it or the outside.
-            way, start = _better(token, began, _next(blank, 0.0), _next(paused, at))
-            way, start = _better(way, start, np.where(again, UNHEARD, _next(token, 0.0)), _next(began, at))
+            way, start = _better(token, began, later(blank, 0.0), later(paused, at))
+            way, start = _better(way, start, np.where(again, UNHEARD, later(token, 0.0)), later(began, at))
             blank, paused = _better(token, began, blank, paused)
             blank = blank + self._behind[at, 0]
             token, began = way + self._behind[at][classes] + self._worth[at], start
@@ -138,10 +139,3 @@ def spot(groups: Mapping[str, Sequence[str]], read: Read | None, texts: Sequence
 def _better(one: np.ndarray, start: np.ndarray, other: np.ndarray, begun: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The better of two ways to each token, and where it began."""
     return np.maximum(one, other), np.where(other > one, begun, start)
-
-
-def _next(values: np.ndarray, first: float) -> np.ndarray:
-    """Each column one to the right."""
-    moved = np.empty_like(values)
-    moved[:, 0], moved[:, 1:] = first, values[:, :-1]
-    return moved

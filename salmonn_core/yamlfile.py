@@ -64,8 +64,10 @@ def explain(error: ValidationError, origins: Origins, model: type[BaseModel], wh
         whole: what to call the file as a whole.
         above: where in the file the model's values are.
     """
-    found = {mistake["loc"]: mistake for mistake in reversed(error.errors())}  # the first one of each key
-    mistakes = list(reversed(found.values()))
+    first: dict[tuple[int | str, ...], ErrorDetails] = {}  # of each key
+    for mistake in error.errors():
+        first.setdefault(mistake["loc"], mistake)
+    mistakes = list(first.values())
     if any(mistake["type"] == "extra_forbidden" for mistake in mistakes):
         # A key that was mistyped also leaves another one missing: the typing mistake is the one to tell.
         mistakes = [mistake for mistake in mistakes if mistake["type"] != "missing"]

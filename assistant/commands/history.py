@@ -144,8 +144,7 @@ def _row(turn: KeptTurn) -> dict[str, Any]:
 
 def _answer(turn: KeptTurn) -> str:
     """In one line, and whether it is a whole one."""
-    broken = next((words for end, words in BROKEN_OFF.items() if end == turn.end), "")
-    return f"{_short(turn.answer)} {broken}".strip()
+    return f"{_short(turn.answer)} {BROKEN_OFF.get(turn.end, '')}".strip()
 
 
 def _short(text: str | None) -> str:

@@ -11,7 +11,7 @@ from types import FrameType
 
 from assistant.audio.vad import make_detector
 from assistant.commands.keeping import keeping
-from assistant.commands.output import complain, print_json
+from assistant.commands.output import complain, print_json, write_to_nobody
 from assistant.commands.setup import make_source, make_turns
 from assistant.events import (
     ActionTaken,
@@ -147,7 +147,7 @@ def run(
                 print_json(event.as_dict()) if as_json else in_words(event)
         except BrokenPipeError:  # such as `| head -1`, in one of the session's threads
             reader_left.set()
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to write goes nowhere
+            write_to_nobody()
             os.kill(os.getpid(), signal.SIGTERM)
 
     source = make_source(input_, chosen)

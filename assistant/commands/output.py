@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -39,6 +40,11 @@ def print_rows(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
         # As `Text`: a caption's [dog barks] is no markup.
         table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
     Console(width=None if sys.stdout.isatty() else ENDLESS).print(table)
+
+
+def write_to_nobody() -> None:
+    """The reader of our output has left (`| head`): a second failure while closing must not print either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(message: str) -> None:

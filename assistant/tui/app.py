@@ -318,7 +318,7 @@ class AssistantApp(PluginViews):
 
     def action_help_quit(self) -> None:
         """Ctrl+C, which Textual leaves to copying."""
-        self.notify(f"Press {self.profile.keys.get('quit', keys.ACTIONS['quit'].key)} to leave", markup=False)
+        self.notify(f"Press {keys.bound(self.profile.keys)['quit']} to leave", markup=False)
 
     def action_help(self) -> None:
         self.push_screen(Help(keys.bound(self.profile.keys)))

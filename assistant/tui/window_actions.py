@@ -31,7 +31,7 @@ class WindowActions(App[None]):
         self._picked = False  # by the person; until then the newest window is selected
         self._state, self._resting = "loading", True  # what goes on while nothing is heard or answered
         self._muted = self._paused = self._replaying = False
-        self._deaf = self._away = False  # by the person or a replay; because there is no microphone
+        self._away = False  # the microphone
         self._hush = threading.Event()
 
     def on_window_heard(self, message: WindowHeard) -> None:
@@ -106,9 +106,13 @@ class WindowActions(App[None]):
             "replaying, ears off": self._replaying,
             "talking: press again to be answered": talking,
         }
-        self._deaf = self._muted or self._paused or self._replaying
         self.query_one(StatusLine).show(ears=", ".join(words for words, true in states.items() if true))
         self._show_state()
+
+    @property
+    def _deaf(self) -> bool:
+        """By the person or a replay."""
+        return self._muted or self._paused or self._replaying
 
     def _rest(self) -> None:
         """Nothing is heard or answered any more."""
